@@ -1,0 +1,37 @@
+"""The engine's seam: texts and entity spans in, probabilities out, in the order given."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from moodwire.errors import ModelError
+
+Triple = tuple[float, float, float]  # P(negative), P(neutral), P(positive); sums to 1
+Span = tuple[int, int]  # characters, start and end in the text as given
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class Scores(NamedTuple):
+    sentiment: Triple
+    topics: tuple[float, ...]  # by classifier.labels.TOPICS; sums to 1
+    entities: tuple[Triple, ...]  # one for each span given
+
+
+class Engine(Protocol):
+    model: str  # name@version+checksum
+
+    def score(self, texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> list[Scores]:
+        """Any text gives a defined result, an empty one too."""
+
+
+def open_engine(name: str, weights: Path = WEIGHTS, threads: int | None = None) -> Engine:
+    """The engine by its name in the configuration. Raises ModelError where the weights are not sound."""
+    if name == "dummy":
+        from classifier.dummy_engine import DummyEngine
+
+        return DummyEngine()
+    if name in {"auto", "openvino"}:
+        from classifier.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(weights, threads)
+    raise ModelError(f"there is no engine {name!r}; model.engine in moodwire.toml takes auto, openvino or dummy")

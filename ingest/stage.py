@@ -1,0 +1,166 @@
+"""Live ingest: feeds on a schedule, articles into the store, from there into the log, and heartbeats."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+from ingest import parse
+from ingest.clean import Item, Refused, draft
+from ingest.fetch import Failed, Fetched, Fetcher
+from ingest.schedule import due, next_time
+from moodwire.errors import MoodwireError
+from moodwire.records import DeadLetter, Heartbeat, encode
+from moodwire.settings import Source, host_of
+from moodwire.stage import DEAD_LETTERS, Context
+from moodwire.store.articles import Draft, drain, feed_states, known_ids, save_feed, store_articles
+
+NAME = "ingest"
+WORKERS = 8
+PAUSE_S = 0.25
+
+
+def run(context: Context) -> None:
+    """Until the stop: fetch what is due, store it, append it, send heartbeats."""
+    sources = context.settings.sources
+    fetcher = Fetcher(context.settings.fetching, [host_of(source.url) for source in sources])
+    running: dict[str, Future[None]] = {}
+    tick = timedelta(seconds=context.settings.windows.tick_s)
+    next_beat = context.clock()
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="fetch")
+    try:
+        while not context.stop.is_set():
+            now = context.clock()
+            running = _collected(context, running)
+            for source in due(sources, feed_states(context.store), now):
+                if source.name not in running and len(running) < WORKERS:
+                    running[source.name] = pool.submit(take, context, fetcher, source)
+            while drain(context.store, context.log):
+                pass
+            if now >= next_beat:
+                send_heartbeat(context, now, replayed=False)
+                next_beat = now + tick
+            context.pulse.beat()
+            context.stop.wait(PAUSE_S)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        fetcher.close()
+
+
+def send_heartbeat(context: Context, at: datetime, replayed: bool) -> None:
+    beat = encode(Heartbeat(at=at, replayed=replayed))
+    partitions = context.log.partitions("articles")
+    context.log.append("articles", [("", beat, partition) for partition in range(partitions)])
+
+
+def take(context: Context, fetcher: Fetcher, source: Source) -> None:
+    """Fetch one source and store what is new. Nothing that a source does stops the stage."""
+    try:
+        _take(context, fetcher, source)
+    except MoodwireError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        bury(context, source.name, reason, b"")
+        _failed(context, source, feed_states(context.store).get(source.name, {}), reason)
+
+
+def _take(context: Context, fetcher: Fetcher, source: Source) -> None:
+    state = feed_states(context.store).get(source.name, {})
+    fetched = fetcher.get(source.url, state.get("etag", ""), state.get("last_modified", ""))
+    if isinstance(fetched, Failed):
+        _failed(context, source, state, fetched.reason)
+        return
+    if fetched.not_modified:
+        save_feed(context.store, _succeeded(source, state, context.clock(), fetched))
+        return
+    found = parse.feed(fetched.data, source.name, fetched.content_type)
+    if found.fault:
+        bury(context, source.name, found.fault, fetched.data)
+        _failed(context, source, state, found.fault)
+        return
+    # Seen when it is stored, not when its fetch began: a heartbeat may have gone out in between.
+    drafts = [made._replace(seen_at=context.clock()) for made in _drafts(context, fetcher, source, found.items)]
+    stored = store_articles(context.store, drafts, _succeeded(source, state, context.clock(), fetched))
+    context.pulse.processed(stored.new + stored.revised)
+
+
+def _drafts(context: Context, fetcher: Fetcher, source: Source, items: list[Item]) -> list[Draft]:
+    now = context.clock()
+    drafts: list[Draft] = []
+    for item in items:
+        made = draft(item, now)
+        if isinstance(made, Refused):
+            bury(context, source.name, made.reason, repr(item._asdict()).encode())
+        else:
+            drafts.append(made)
+    if not source.articles:
+        return drafts
+    known = known_ids(context.store, {made.id for made in drafts})
+    return [_with_page(context, fetcher, made) for made in drafts if made.id not in known]
+
+
+def _with_page(context: Context, fetcher: Fetcher, made: Draft) -> Draft:
+    """The draft with its page's text, where that is longer than the feed's."""
+    if not made.url or context.stop.is_set():
+        return made
+    page = fetcher.get(made.url)
+    if isinstance(page, Failed):
+        bury(context, made.source, f"page {made.url}: {page.reason}; the feed's text is used", b"")
+        return made
+    item = Item(source=made.source, title=made.title, body=parse.page_text(page.data), url=made.url)
+    cleaned = draft(item, made.seen_at)
+    longer = isinstance(cleaned, Draft) and len(cleaned.body) > len(made.body)
+    return made._replace(body=cleaned.body) if longer and isinstance(cleaned, Draft) else made
+
+
+def _succeeded(source: Source, state: dict[str, Any], now: datetime, fetched: Fetched) -> dict[str, Any]:
+    return {
+        "source": source.name,
+        "url": source.url,
+        "etag": fetched.etag or state.get("etag", ""),
+        "last_modified": fetched.last_modified or state.get("last_modified", ""),
+        "next_at": next_time(source.interval_s, 0, now),
+        "success_at": now,
+        "error_at": state.get("error_at"),
+        "error": "",
+        "failures": 0,
+    }
+
+
+def _failed(context: Context, source: Source, state: dict[str, Any], reason: str) -> None:
+    now = context.clock()
+    failures = int(state.get("failures", 0)) + 1
+    feed = {
+        "source": source.name,
+        "url": source.url,
+        "etag": state.get("etag", ""),
+        "last_modified": state.get("last_modified", ""),
+        "next_at": next_time(source.interval_s, failures, now),
+        "success_at": state.get("success_at"),
+        "error_at": now,
+        "error": reason,
+        "failures": failures,
+    }
+    save_feed(context.store, feed)
+
+
+def bury(context: Context, source: str, reason: str, data: bytes) -> None:
+    """Set aside what a source gave and cannot be used."""
+    letter = DeadLetter(
+        stage=NAME,
+        topic=source,
+        partition=0,
+        offset=0,
+        reason=reason[:500],
+        at=context.clock(),
+        excerpt=data[:2048].decode("utf-8", "backslashreplace"),
+    )
+    context.log.append(DEAD_LETTERS, [(source, encode(letter), None)])
+    context.pulse.dead_letter()
+
+
+def _collected(context: Context, running: dict[str, Future[None]]) -> dict[str, Future[None]]:
+    for future in running.values():
+        if future.done() and (error := future.exception()) is not None:
+            raise error
+    return {name: future for name, future in running.items() if not future.done()}

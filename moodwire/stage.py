@@ -1,0 +1,89 @@
+"""What a stage is given, and the loop that the consuming stages share."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from moodwire.errors import BadInput
+from moodwire.records import AnyRecord, DeadLetter, decode, encode
+from moodwire.settings import Place, Settings
+from moodwire.store.db import Store
+from moodwire.store.health import Pulse
+from moodwire.stream.log import Log, Message
+
+DEAD_LETTERS = "dead_letters"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage works with. `clock` is the only source of the time."""
+
+    place: Place
+    settings: Settings
+    store: Store
+    log: Log
+    clock: Callable[[], datetime]
+    pulse: Pulse  # tells the store how the stage is doing
+    stop: threading.Event = field(default_factory=threading.Event)  # set: finish what is in hand, then return
+
+
+class Taken(NamedTuple):
+    """A record with its place in the topic."""
+
+    message: Message
+    record: AnyRecord
+
+
+Handle = Callable[[Sequence[Taken]], Mapping[int, int] | None]
+
+
+def consume(  # the order in here is the order of writes of the design: store, append, commit
+    context: Context,
+    topic: str,
+    group: str,
+    handle: Handle,
+    max_records: int = 500,
+) -> None:
+    """Until the stop: read `topic`, hand each batch to `handle`, which stores and then appends, then commit.
+
+    `handle` may return the positions to commit where it has not finished with all of the batch: by partition, the
+    offset to go on from. A message that is no record becomes a dead letter.
+    Raises AssignmentLost when another consumer took over the group.
+    """
+    with context.log.consumer(topic, group) as consumer:
+        context.pulse.lag = consumer.lag
+        while not context.stop.is_set():
+            messages = consumer.poll(max_records, timeout_s=0.25)
+            if messages:
+                consumer.commit(work(context, topic, messages, handle))
+                context.pulse.processed(len(messages))
+            context.pulse.beat()
+
+
+def work(context: Context, topic: str, messages: Sequence[Message], handle: Handle) -> Mapping[int, int]:
+    """Hand on what can be read; returns the positions to commit."""
+    taken: list[Taken] = []
+    for message in messages:
+        try:
+            taken.append(Taken(message, decode(message.value)))
+        except BadInput as error:
+            bury(context, topic, message, str(error))
+    finished = handle(taken) if taken else None
+    return {message.partition: message.offset + 1 for message in messages} if finished is None else finished
+
+
+def bury(context: Context, topic: str, message: Message, reason: str) -> None:
+    """Set a bad record aside, with its place and the reason; the flow goes on."""
+    letter = DeadLetter(
+        stage=context.pulse.stage,
+        topic=topic,
+        partition=message.partition,
+        offset=message.offset,
+        reason=reason,
+        at=context.clock(),
+        excerpt=message.value[:2048].decode("utf-8", "backslashreplace"),
+    )
+    context.log.append(DEAD_LETTERS, [(topic, encode(letter), None)])
+    context.pulse.dead_letter()

@@ -1,0 +1,118 @@
+"""Scores as the classifier writes them: immutable, the first written of a key stays."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from moodwire.records import WINDOW_S, Scored, decode, encode, floor_time
+from moodwire.store import schema
+from moodwire.store.db import Store, insert_absent
+
+_LABEL = {"negative": -1, "neutral": 0, "positive": 1}
+_CHUNK = 500
+
+
+def store_scores(store: Store, scored: Sequence[Scored], fresh: timedelta) -> list[Scored]:
+    """Store what is not there yet, in one transaction; returns what the store then holds, in the given order.
+
+    Also decides by which record an article and a story count for each series: the first one in the order of
+    `articles` offsets. A story's records stand in one partition and are stored in its order, so the first stored is
+    the first.
+    """
+    if not scored:
+        return []
+    known_at = store.now()
+    with store.write() as connection:
+        held = _held(connection, scored)
+        new: dict[tuple[str, int, str], Scored] = {}
+        for record in scored:
+            key = (record.id, record.revision, record.model)
+            if key not in held:
+                new.setdefault(key, record)
+        by_article, by_story = _counted_for(connection, new.values())
+        score_rows: list[dict[str, Any]] = []
+        counted_rows: list[dict[str, Any]] = []
+        for record in new.values():
+            score_rows.append(_score_row(record, record.seen_at if record.replayed else known_at))
+            start = floor_time(record.published_at, WINDOW_S)
+            is_fresh = record.seen_at - record.published_at <= fresh
+            article, story = by_article[record.id], by_story[record.story_id]
+            for series in record.series:
+                counted_rows.append(
+                    {
+                        "series": series.name,
+                        "start": start,
+                        "partition": record.partition,
+                        "offset": record.offset,
+                        "id": record.id,
+                        "revision": record.revision,
+                        "story_id": record.story_id,
+                        "label": _LABEL[series.label],
+                        "score_e4": series.score_e4,
+                        "fresh": is_fresh,
+                        "first_article": series.name not in article,
+                        "first_story": series.name not in story,
+                    }
+                )
+                article.add(series.name)
+                story.add(series.name)
+        insert_absent(connection, schema.scores, score_rows)
+        insert_absent(connection, schema.counted, counted_rows)
+    held.update(new)
+    return [held[record.id, record.revision, record.model] for record in scored]
+
+
+def _score_row(record: Scored, known_at: Any) -> dict[str, Any]:
+    top = max(record.topics, key=lambda topic: topic.p, default=None)
+    return {
+        "id": record.id,
+        "revision": record.revision,
+        "model": record.model,
+        "source": record.source,
+        "story_id": record.story_id,
+        "published_at": record.published_at,
+        "seen_at": record.seen_at,
+        "p_negative": record.sentiment.negative,
+        "p_neutral": record.sentiment.neutral,
+        "p_positive": record.sentiment.positive,
+        "score": record.sentiment.score,
+        "topic": top.name if top else "",
+        "p_topic": top.p if top else 0.0,
+        "record": encode(record),
+        "scored_at": record.scored_at,
+        "known_at": known_at,
+    }
+
+
+def _held(connection: sa.Connection, scored: Sequence[Scored]) -> dict[tuple[str, int, str], Scored]:
+    held = {}
+    for record in _records(connection, schema.scores.c.id, {record.id for record in scored}):
+        held[record.id, record.revision, record.model] = record
+    return held
+
+
+def _counted_for(
+    connection: sa.Connection, records: Iterable[Scored]
+) -> tuple[defaultdict[str, set[str]], defaultdict[str, set[str]]]:
+    """By article id and by story id: the series they are counted for already."""
+    by_article: defaultdict[str, set[str]] = defaultdict(set)
+    by_story: defaultdict[str, set[str]] = defaultdict(set)
+    ids, stories = {record.id for record in records}, {record.story_id for record in records}
+    for earlier in _records(connection, schema.scores.c.id, ids):
+        by_article[earlier.id].update(series.name for series in earlier.series)
+    for earlier in _records(connection, schema.scores.c.story_id, stories):
+        by_story[earlier.story_id].update(series.name for series in earlier.series)
+    return by_article, by_story
+
+
+def _records(connection: sa.Connection, column: sa.Column[Any], values: Iterable[str]) -> Iterable[Scored]:
+    wanted = sorted(values)
+    for at in range(0, len(wanted), _CHUNK):
+        query = sa.select(schema.scores.c.record).where(column.in_(wanted[at : at + _CHUNK]))
+        for (data,) in connection.execute(query):
+            record = decode(data)
+            assert isinstance(record, Scored)
+            yield record

@@ -1,0 +1,57 @@
+"""The log: topics of records, kept, read in order by groups. Every implementation passes tests/moodwire/stream.
+
+Promised, and no more: an append is durable when it returns; order holds within a partition; offsets grow, not
+densely; a commit is per group; after a lost assignment a commit is refused with AssignmentLost; a record is at most
+1 MB.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+Entry = tuple[str, bytes, int | None]  # key, value, partition (None: by key)
+
+
+class Message(NamedTuple):
+    partition: int
+    offset: int
+    key: str
+    value: bytes
+
+
+class Consumer(Protocol):
+    def poll(self, max_records: int, timeout_s: float) -> list[Message]:
+        """The next records; waits up to `timeout_s` for the first one."""
+
+    def commit(self, positions: Mapping[int, int]) -> None:
+        """Keep, by partition, the offset to go on from. Raises AssignmentLost."""
+
+    def lag(self) -> int:
+        """Records between this group's commits and the end of the topic, approximately."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Log(Protocol):
+    def append(self, topic: str, entries: Sequence[Entry]) -> None:
+        """Add records; all are durable when it returns. Raises StreamError."""
+
+    def partitions(self, topic: str) -> int: ...
+
+    def consumer(self, topic: str, group: str) -> Consumer:
+        """Take the topic over for the group; whoever had it can no longer commit."""
+
+    def lag(self, topic: str, group: str) -> int: ...
+
+    def close(self) -> None: ...
+
+
+def partition_of(key: str, partitions: int) -> int:
+    return zlib.crc32(key.encode("utf-8", "surrogatepass")) % partitions

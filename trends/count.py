@@ -1,0 +1,108 @@
+"""From counted articles to windows and ticks: pure, integers only."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+from moodwire.records import WINDOW_S, Heartbeat, Scored, Tick, Window, floor_time
+from moodwire.store.windows import Counted, Key, Totals
+
+
+def add(totals: Totals, row: Counted) -> Totals:
+    """The window's totals with one more article. Copies add articles; a story counts by its first record."""
+    articles, negative, neutral, positive, fresh_negative, fresh_neutral, fresh_positive, score_sum = totals
+    articles += row.first_article
+    if row.first_story:
+        score_sum += row.score_e4
+        if row.label < 0:
+            negative += 1
+            fresh_negative += row.fresh
+        elif row.label > 0:
+            positive += 1
+            fresh_positive += row.fresh
+        else:
+            neutral += 1
+            fresh_neutral += row.fresh
+    return Totals(articles, negative, neutral, positive, fresh_negative, fresh_neutral, fresh_positive, score_sum)
+
+
+def window_of(key: Key, totals: Totals) -> Window:
+    return Window(
+        series=key[0],
+        start=key[1],
+        length_s=WINDOW_S,
+        articles=totals.articles,
+        stories=totals.negative + totals.neutral + totals.positive,
+        negative=totals.negative,
+        neutral=totals.neutral,
+        positive=totals.positive,
+        fresh_stories=totals.fresh_negative + totals.fresh_neutral + totals.fresh_positive,
+        fresh_negative=totals.fresh_negative,
+        fresh_neutral=totals.fresh_neutral,
+        fresh_positive=totals.fresh_positive,
+        score_sum_e4=totals.score_sum_e4,
+        revision=totals.articles,
+    )
+
+
+class Progress:
+    """How far the `scored` topic has been worked through: positions in `articles`, watermark and last tick.
+
+    The watermark is the least, over the partitions, of the latest time seen there. A tick falls on a multiple of
+    `tick_s` and is made before the first record that was seen at or after it.
+    """
+
+    def __init__(self, partitions: int, tick_s: float, last_tick: datetime | None, consumed: Mapping[int, int]) -> None:
+        self.consumed = dict(consumed)
+        self.last_tick = last_tick
+        self._tick_s = tick_s
+        self._seen: dict[int, datetime] = {}
+        self._partitions = partitions
+
+    def is_new(self, record: Scored) -> bool:
+        return record.offset > self.consumed.get(record.partition, -1)
+
+    def due(self, partition: int, seen: datetime) -> datetime | None:
+        """The tick to make before a record of `partition` seen at this time, if one is due."""
+        self._seen[partition] = max(seen, self._seen.get(partition, seen))
+        if len(self._seen) < self._partitions:
+            return None
+        tick = floor_time(min(self._seen.values()), self._tick_s)
+        if self.last_tick is not None and tick <= self.last_tick:
+            return None
+        self.last_tick = tick
+        return tick
+
+
+def step(
+    records: Iterable[tuple[int, Scored | Heartbeat]],
+    progress: Progress,
+    totals: dict[Key, Totals],
+    counted: Iterable[Counted],
+) -> Iterator[Window | Tick]:
+    """Windows and ticks in the order in which a reader must see them.
+
+    records: (partition, record) in the order of the topic; those consumed already are passed over.
+    totals: of the touched windows before these records, brought forward here.
+    counted: what the records count for, as the store holds it.
+    Before each tick stand the windows as of that tick, so what a detector sees at a tick does not depend on how the
+    topic was cut into batches.
+    """
+    parts: defaultdict[tuple[int, int], list[Counted]] = defaultdict(list)
+    for row in counted:
+        parts[row.partition, row.offset].append(row)
+    changed: dict[Key, None] = {}
+    for partition, record in records:
+        tick = progress.due(partition, record.at if isinstance(record, Heartbeat) else record.seen_at)
+        if tick is not None:
+            yield from (window_of(key, totals[key]) for key in changed)
+            changed.clear()
+            positions = {str(part): offset for part, offset in progress.consumed.items()}
+            yield Tick(at=tick, positions=positions, replayed=record.replayed)
+        if isinstance(record, Scored) and progress.is_new(record):
+            for row in parts[record.partition, record.offset]:
+                key = (row.series, row.start)
+                totals[key] = add(totals.get(key, Totals()), row)
+                changed[key] = None
+            progress.consumed[record.partition] = record.offset
+    yield from (window_of(key, totals[key]) for key in changed)

@@ -1,0 +1,46 @@
+"""The one-machine window engine: recomputes the touched windows from the store, so it has no state to lose."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from moodwire.records import WINDOW_S, Heartbeat, Scored, Window, encode, floor_time
+from moodwire.stage import Context, Taken, consume
+from moodwire.store.windows import (
+    counted_between,
+    load_positions,
+    save_positions,
+    store_windows,
+    totals_until,
+)
+from trends.count import Progress, step
+
+NAME = "trends"
+
+
+def run(context: Context) -> None:
+    """Until the stop: `scored` in, `windows` (with ticks) out."""
+    last_tick, consumed = load_positions(context.store, NAME)
+    partitions = context.log.partitions("scored")
+    progress = Progress(partitions, context.settings.windows.tick_s, last_tick, consumed)
+
+    def handle(batch: Sequence[Taken]) -> None:
+        records = [(t.message.partition, t.record) for t in batch if isinstance(t.record, Scored | Heartbeat)]
+        new = [record for _, record in records if isinstance(record, Scored) and progress.is_new(record)]
+        keys = {(series.name, floor_time(r.published_at, WINDOW_S)) for r in new for series in r.series}
+        until = {**progress.consumed, **{record.partition: record.offset for record in new}}
+        with context.store.read() as connection:
+            totals = totals_until(connection, keys, progress.consumed)
+            counted = counted_between(connection, keys, progress.consumed, until)
+        out = list(step(records, progress, totals, counted))
+        newest = {(window.series, window.start): window for window in out if isinstance(window, Window)}
+        store_windows(context.store, list(newest.values()))
+        # One partition: windows and ticks keep one order.
+        context.log.append(
+            "windows", [(record.series if isinstance(record, Window) else "", encode(record), 0) for record in out]
+        )
+        # After the append: a crash before this makes everything again, from the same positions.
+        with context.store.write() as connection:
+            at = progress.last_tick or datetime.fromtimestamp(0, UTC)
+            save_positions(connection, NAME, at, progress.consumed)
+
+    consume(context, "scored", NAME, handle)
