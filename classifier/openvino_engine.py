@@ -68,7 +68,7 @@ class OpenVinoEngine:
             for row, i in enumerate(batch):
                 ids[row, : len(pieces[i].ids)] = pieces[i].ids
                 mask[row, : len(pieces[i].ids)] = 1
-            hidden = self._request.infer({"ids": ids, "mask": mask}, share_inputs=True)[0]
+            hidden = self._request.infer([ids, mask], share_inputs=True)[0]
             pooled = np.einsum("btw,bt->bw", hidden, mask) / mask.sum(1, keepdims=True)
             for row, i in enumerate(batch):
                 vectors[i] = pooled[row]

@@ -1,0 +1,196 @@
+"""The `moodwire` command."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from moodwire.errors import BadInput, MoodwireError
+from moodwire.settings import Place, Settings
+
+DESCRIPTION = """\
+Watch the mood of financial news, live: news is scraped, classified, counted and charted, and an alarm goes out when
+negative news about a company or a topic surges.
+"""
+EXAMPLES = """\
+examples:
+  moodwire demo                                     a local newsroom, charts, and a crisis to watch
+  moodwire check                                    is moodwire.toml right?
+  moodwire --data ./mine up                         watch your own feeds (moodwire.toml) from now on
+  moodwire --data ./past replay news.jsonl.gz       bring files through the whole flow
+  moodwire --data ./past query windows --series entity:AAPL --format csv
+  moodwire classify titles.csv --text-column title --out scored.csv
+
+exit codes: 0 done; 1 error; 2 configuration or usage; 3 input; 4 model; 5 store; 6 stream; 7 port in use;
+8 already running; 130 interrupted
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    def verb(name: str, help_: str, epilog: str = "") -> argparse.ArgumentParser:
+        return verbs.add_parser(
+            name,
+            help=help_,
+            description=help_[0].upper() + help_[1:] + ".",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    top = argparse.ArgumentParser(
+        prog="moodwire",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: ./moodwire.toml if there)")
+    top.add_argument("--data", type=Path, metavar="DIR", default=Path("moodwire-data"), help="where this run's data are")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    demo = verb("demo", "show the whole flow on invented news: charts at once, a crisis after a minute, an alarm")
+    demo.add_argument("--port", type=int, default=8050, help="of the dashboard; the next free one is taken")
+    demo.add_argument("--crisis-after", type=float, default=60.0, metavar="S", help="seconds of live news before it")
+    demo.add_argument("--seconds", type=float, metavar="S", help="end by itself after this long (default: at Ctrl-C)")
+
+    verb("up", "start all stages and keep them running, until Ctrl-C")
+
+    run = verb("run", "run one stage in this process: ingest, classifier, trends, alerts or dashboard")
+    run.add_argument("stage", metavar="STAGE", choices=("ingest", "classifier", "trends", "alerts", "dashboard"))
+    run.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="ingest: these files, not the live sources")
+    run.add_argument("--speed", type=speed, default=None, metavar="original|N|max", help="ingest: of the replay")
+    run.add_argument("--limit", type=int, metavar="N", help="ingest: only the first N lines of each file")
+    run.add_argument("--notify-replayed", action="store_true", help="alerts: send messages for replayed news too")
+
+    replay = verb(
+        "replay",
+        "bring files (JSONL, CSV, JSON list; gzipped too) through the flow; returns when all is stored",
+        "Into an empty data folder the news comes with its own times, as if it were seen then;\n"
+        "into one with news in it, it fills history up and sets off no alarm.\n\n"
+        "example: moodwire --data ./past replay stocknet_stream.jsonl.gz --speed max",
+    )
+    replay.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    replay.add_argument("--speed", type=speed, default=None, metavar="original|N|max", help="default: max")
+    replay.add_argument("--limit", type=int, metavar="N", help="only the first N lines of each file")
+    replay.add_argument("--notify", action="store_true", help="send e-mails and webhooks too")
+
+    classify = verb("classify", "score each row of a CSV or JSONL file")
+    classify.add_argument("file", type=Path, metavar="FILE")
+    classify.add_argument("--text-column", required=True, metavar="C")
+    classify.add_argument("--entity-column", metavar="C", help="the entity whose sentiment is asked for")
+    classify.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV or JSONL, by its ending")
+
+    verb("status", "how the stages, feeds and deliveries are doing")
+
+    query = verb(
+        "query",
+        "print what the store holds",
+        "example: moodwire query windows --series entity:AAPL --from 2014-01-01 --to 2014-02-01 --format csv",
+    )
+    query.add_argument("what", choices=("articles", "stories", "windows", "alerts"))
+    query.add_argument("--series", metavar="S", help="all, topic:X, entity:Y or group:Z")
+    query.add_argument("--from", dest="start", metavar="T", help="published at or after this (UTC)")
+    query.add_argument("--to", dest="end", metavar="T", help="published before this (UTC)")
+    query.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    query.add_argument("--limit", type=int, metavar="N", help="the newest N rows")
+
+    verb("check", "check the configuration; every fault is told at once")
+
+    dead = verb("dead-letters", "what could not be used, and why")
+    dead.add_argument("action", choices=("list",))
+    return top
+
+
+def speed(text: str) -> float | None:
+    """`original` is 1, `max` None, else a number above 0."""
+    if text in {"max", "original"}:
+        return None if text == "max" else 1.0
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not original, max or a number above 0")
+    return value
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    arguments = parser().parse_args(words)
+    try:
+        code = dispatch(arguments)
+    except MoodwireError as error:
+        print(f"moodwire: {error}", file=sys.stderr)
+        code = error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def dispatch(a: argparse.Namespace) -> int:
+    if a.verb == "demo":
+        from cli import demo
+
+        return demo.run(a.data, a.port, a.crisis_after, a.seconds, interrupted())
+    place, settings = _configured(a)
+    if a.verb == "check":
+        known = f"{len(settings.sources)} sources, {len(settings.watchlist.companies)} companies"
+        print(f"{place.config or 'defaults'}: right ({known}, {len(settings.rules)} rules)")
+        return 0
+    if a.verb == "run":
+        from cli.stages import Replay, run_stage
+
+        replay = Replay(tuple(a.replay), a.speed, a.limit) if a.replay else None
+        run_stage(a.stage, place, settings, replay, a.notify_replayed)
+        return 0
+    if a.verb == "up":
+        from cli import up
+
+        return up.run(place, settings, interrupted())
+    if a.verb == "replay":
+        from rich.console import Console
+
+        from cli.replay import replay_files
+        from cli.stages import Replay
+
+        replay = Replay(tuple(a.files), a.speed, a.limit)
+        return 0 if replay_files(place, settings, replay, a.notify, interrupted(), Console()) else 130
+    if a.verb == "classify":
+        from cli import classify
+
+        return classify.run(settings, a.file, a.text_column, a.entity_column, a.out)
+    if a.verb == "status":
+        from cli import status
+
+        return status.run(place, settings)
+    if a.verb == "query":
+        from cli import query
+
+        return query.run(place, settings, a.what, a.series, a.start, a.end, a.format, a.limit)
+    from cli import status
+
+    return status.dead_letters(place, settings)
+
+
+def _configured(a: argparse.Namespace) -> tuple[Place, Settings]:
+    from moodwire.configfile import load
+
+    config: Path | None = a.config
+    if config is not None and not config.is_file():
+        raise BadInput(f"there is no configuration file {config}")
+    if config is None and Path("moodwire.toml").is_file():
+        config = Path("moodwire.toml")
+    return Place(a.data, config), load(config, os.environ)
+
+
+def interrupted() -> threading.Event:
+    """An event that Ctrl-C and SIGTERM set."""
+    stop = threading.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: stop.set())
+    return stop
+
+
+if __name__ == "__main__":
+    main()

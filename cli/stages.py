@@ -1,0 +1,126 @@
+"""One stage as a process: `moodwire run STAGE`."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from moodwire.errors import AssignmentLost, BadInput
+from moodwire.settings import Place, Settings
+from moodwire.stage import Context
+from moodwire.store.db import Store
+from moodwire.store.health import Pulse
+from moodwire.stream.embedded import EmbeddedLog
+
+STAGES = ("ingest", "classifier", "trends", "alerts", "dashboard")  # in the order of the flow
+
+
+class Replay(NamedTuple):
+    """Files to bring in instead of live sources; speed None: as fast as it goes."""
+
+    files: tuple[Path, ...]
+    speed: float | None
+    limit: int | None
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def open_log(place: Place, settings: Settings) -> EmbeddedLog:
+    return EmbeddedLog(place.log, retention_s=settings.retention.stream_days * 86_400)
+
+
+def open_store(place: Place, settings: Settings) -> Store:
+    """The store, brought to this version."""
+    place.data.mkdir(parents=True, exist_ok=True)
+    store = Store(place.store_url(settings))
+    store.upgrade()
+    return store
+
+
+def run_stage(
+    name: str, place: Place, settings: Settings, replay: Replay | None = None, notify_replayed: bool = False
+) -> None:
+    """Until SIGTERM or SIGINT, or until the parent is gone; then what is in hand is finished."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    stop = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: stop.set())
+    _watch_parent(stop)
+    store = open_store(place, settings)
+    context = Context(
+        place=place,
+        settings=settings,
+        store=store,
+        log=open_log(place, settings),
+        clock=now,
+        pulse=Pulse(store, name, now),
+        stop=stop,
+    )
+    context.pulse.beat(now=True)
+    try:
+        _work(name, replay, notify_replayed)(context)
+    except AssignmentLost as error:
+        logging.getLogger(name).warning("%s", error)
+        raise
+    finally:
+        context.pulse.note = "stopped" if stop.is_set() else context.pulse.note
+        context.pulse.beat(now=True)
+        context.log.close()
+        store.close()
+
+
+def _work(name: str, replay: Replay | None, notify_replayed: bool) -> Callable[[Context], None]:
+    if name == "ingest" and replay is not None:
+        from ingest.replay import replay as run_replay
+
+        given = replay
+        return lambda context: run_replay(context, given.files, given.speed, _note_lines(context), given.limit)
+    if name == "ingest":
+        from ingest import stage as ingest
+
+        return ingest.run
+    if name == "classifier":
+        from classifier import stage as classifier
+
+        return classifier.run
+    if name == "trends":
+        from trends import stage as trends
+
+        return trends.run
+    if name == "alerts":
+        from alerts import stage as alerts
+
+        return lambda context: alerts.run(context, notify_replayed)
+    if name == "dashboard":
+        from dashboard import stage as dashboard
+
+        return dashboard.run
+    raise BadInput(f"there is no stage {name!r}; stages are {', '.join(STAGES)}")
+
+
+def _note_lines(context: Context) -> Callable[[int], None]:
+    def note(lines: int) -> None:
+        context.pulse.note = f"{lines} lines"
+
+    return note
+
+
+def _watch_parent(stop: threading.Event) -> None:
+    """A stage that a supervisor started does not outlive it."""
+    parent = os.environ.get("MOODWIRE_SUPERVISOR")
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while not stop.wait(1.0):
+            if os.getppid() != int(parent):
+                stop.set()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

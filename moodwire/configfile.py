@@ -1,0 +1,204 @@
+"""Reading `moodwire.toml`: all faults at once, each with its line and its mend."""
+
+import csv
+import difflib
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from moodwire.errors import ConfigError
+from moodwire.settings import Company, Settings
+
+Keys = tuple[str | int, ...]
+_HEADER = re.compile(r"^\s*\[(\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"""^\s*([A-Za-z0-9_\-]+|"[^"]+"|'[^']+')\s*=""")
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The settings in a file (None: the defaults), with what the environment sets.
+
+    Raises ConfigError with every fault found, each as `file:line: key: what is wrong; what to do`.
+    """
+    text, name = "", "moodwire.toml"
+    if path is not None:
+        name = path.name
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError([f"{path}: cannot be read: {error}"]) from error
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        where = line.group(1) if line else str(text.count("\n") + 1)
+        raise ConfigError([f"{name}:{where}: not TOML: {error}"]) from error
+    lines = line_numbers(text)
+    _from_environment(raw, environ)
+    faults = [(keys, what) for keys, what in _check(raw, Settings, ())]
+    if not faults:
+        raw, more = _with_watchlist_file(raw, path.parent if path else Path())
+        faults += more
+        faults += _relations(raw)
+    if faults:
+        told = sorted({(_line(lines, keys), f"{_dotted(keys)}: {what}") for keys, what in faults})
+        raise ConfigError([f"{name}:{line}: {what}" for line, what in told])
+    return msgspec.convert(raw, Settings)
+
+
+def line_numbers(text: str) -> dict[Keys, int]:
+    """The line, from 1, on which each table and key of a TOML text stands."""
+    found: dict[Keys, int] = {(): 1}
+    counts: dict[Keys, int] = {}
+    table: Keys = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            table = tuple(part.strip().strip("\"'") for part in header.group(2).split("."))
+            if header.group(1):
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
+            found.setdefault(table, number)
+        elif key := _KEY.match(line):
+            found.setdefault((*table, key.group(1).strip("\"'")), number)
+    return found
+
+
+def _line(lines: Mapping[Keys, int], keys: Keys) -> int:
+    while keys not in lines:
+        keys = keys[:-1]
+    return lines[keys]
+
+
+def _dotted(keys: Keys) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".") or "file"
+
+
+def _check(value: Any, kind: Any, keys: Keys) -> Iterator[tuple[Keys, str]]:
+    """Every fault in a value that should be of a kind."""
+    struct = _struct(kind, value)
+    if isinstance(struct, str):
+        yield keys, struct
+    elif struct is not None and isinstance(value, dict):
+        yield from _check_struct(value, struct, keys)
+    elif _item_kind(kind) is not None and isinstance(value, list):
+        for at, item in enumerate(value):
+            yield from _check(item, _item_kind(kind), (*keys, at))
+        if not any(True for at, item in enumerate(value) for _ in _check(item, _item_kind(kind), (*keys, at))):
+            yield from _convert(value, kind, keys)
+    else:
+        yield from _convert(value, kind, keys)
+
+
+def _check_struct(value: dict[str, Any], struct: type[msgspec.Struct], keys: Keys) -> Iterator[tuple[Keys, str]]:
+    hints = typing.get_type_hints(struct, include_extras=True)
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    tag = struct.__struct_config__.tag_field
+    for name in value:
+        if name not in fields and name != tag:
+            near = difflib.get_close_matches(name, fields, 1)
+            mend = f"did you mean {near[0]}?" if near else f"known are: {', '.join(fields)}"
+            yield (*keys, name), f"unknown; {mend}"
+    for name, field in fields.items():
+        if name in value:
+            yield from _check(value[name], hints[field.name], (*keys, name))
+        elif field.required:
+            yield keys, f"{name} is missing; add {name} = …"
+
+
+def _convert(value: Any, kind: Any, keys: Keys) -> Iterator[tuple[Keys, str]]:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        yield keys, f"{str(error).replace('`', '')}, found {value!r:.60}"
+
+
+def _struct(kind: Any, value: Any) -> type[msgspec.Struct] | str | None:
+    """The struct that a table should be, or what is wrong with its kind; None if the kind is no struct."""
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    structs = [option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)]
+    if not structs:
+        return None
+    if not isinstance(value, dict):
+        return f"expected a table, found {value!r:.60}"
+    if len(structs) == 1:
+        return structs[0]
+    tags = {str(struct.__struct_config__.tag): struct for struct in structs}
+    field = structs[0].__struct_config__.tag_field
+    if value.get(str(field)) not in tags:
+        return f"{field} must be one of {', '.join(tags)}"
+    return tags[value[str(field)]]
+
+
+def _item_kind(kind: Any) -> Any:
+    """Of `tuple[X, ...]`: X."""
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
+
+
+def _from_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+    if url := environ.get("MOODWIRE_STORE_URL"):
+        raw.setdefault("store", {})["url"] = url
+    if port := environ.get("MOODWIRE_DASHBOARD_PORT"):
+        raw.setdefault("dashboard", {})["port"] = int(port) if port.isdigit() else port
+    channels = raw.get("channels", [])
+    for channel in channels if isinstance(channels, list) else []:
+        if isinstance(channel, dict):
+            stem = "MOODWIRE_CHANNEL_" + re.sub(r"\W", "_", str(channel.get("name", ""))).upper()
+            for field in ("password", "secret"):
+                if secret := environ.get(f"{stem}_{field.upper()}"):
+                    channel[field] = secret
+
+
+def _with_watchlist_file(raw: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list[tuple[Keys, str]]]:
+    watchlist = raw.get("watchlist", {})
+    if not watchlist.get("file"):
+        return raw, []
+    path = folder / watchlist["file"]
+    companies, faults = [], []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.DictReader(file), 2):
+                company = {
+                    "symbol": (row.get("symbol") or "").strip(),
+                    "names": _several(row.get("names")),
+                    "groups": _several(row.get("groups")),
+                }
+                companies.append(company)
+                faults += [
+                    (("watchlist", "file"), f"{path.name}, line {number}: {_dotted(keys)}: {what}")
+                    for keys, what in _check(company, Company, ())
+                ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return raw, [(("watchlist", "file"), f"{path} cannot be read: {error}; give a CSV with symbol,names,groups")]
+    merged = {**watchlist, "companies": [*watchlist.get("companies", []), *companies]}
+    return {**raw, "watchlist": merged}, faults
+
+
+def _several(cell: str | None) -> list[str]:
+    return [part.strip() for part in (cell or "").split(";") if part.strip()]
+
+
+def _relations(raw: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
+    """What must hold between parts of the file."""
+    for section, key in (("sources", "name"), ("rules", "name"), ("channels", "name")):
+        yield from _repeated([item[key] for item in raw.get(section, [])], (section,), key)
+    companies = raw.get("watchlist", {}).get("companies", [])
+    yield from _repeated([company["symbol"] for company in companies], ("watchlist", "companies"), "symbol")
+    channels = [channel["name"] for channel in raw.get("channels", [])]
+    for at, rule in enumerate(raw.get("rules", [])):
+        for name in rule.get("channels", []):
+            if name not in channels:
+                known = ", ".join(channels) or "none"
+                yield ("rules", at, "channels"), f"there is no channel {name!r}; add it under [[channels]] (now: {known})"
+
+
+def _repeated(values: list[str], keys: Keys, field: str) -> Iterator[tuple[Keys, str]]:
+    for at, value in enumerate(values):
+        if value in values[:at]:
+            yield (*keys, at, field), f"{value!r} stands here a second time; each needs its own"
