@@ -28,7 +28,7 @@ from classifier.data import Example, training
 from classifier.labels import SENTIMENTS, TOPICS
 from classifier.text import normalise
 
-VERSION = "0.1"
+VERSION = "0.2"
 SEED = 7
 BATCH = 32
 RATE = 1e-4  # peak learning rate of the encoder
@@ -163,7 +163,14 @@ def export(model: Classifier, dev: Sequence[Encoded], out: Path, tokenizer: Toke
         if not name.endswith("position_ids")
     }
     out.mkdir(parents=True, exist_ok=True)
-    metadata = {"name": "moodwire-minilm", "version": VERSION, "temperatures": json.dumps(temperatures)}
+    metadata = {
+        "name": "moodwire-minilm",
+        "version": VERSION,
+        "temperatures": json.dumps(temperatures),
+        "sentiments": json.dumps(SENTIMENTS),
+        "topics": json.dumps(TOPICS),
+        "normalisation": "classifier.text.normalise",
+    }
     save_file(tensors, out / "model.new", metadata)
     checksum = hashlib.sha256((out / "model.new").read_bytes()).hexdigest()
     os.replace(out / "model.new", out / "model.safetensors")

@@ -45,8 +45,12 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: ./moodwire.toml if there)")
-    top.add_argument("--data", type=Path, metavar="DIR", default=Path("moodwire-data"), help="where this run's data are")
+    top.add_argument(
+        "--config", type=Path, metavar="FILE", help="the configuration (default: ./moodwire.toml if there)"
+    )
+    top.add_argument(
+        "--data", type=Path, metavar="DIR", default=Path("moodwire-data"), help="where this run's data are"
+    )
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     demo = verb("demo", "show the whole flow on invented news: charts at once, a crisis after a minute, an alarm")

@@ -89,7 +89,7 @@ def shown(console: Console) -> Iterator[Callable[[str], None]]:
     """A way to show progress: one living line on a terminal, a line every ten seconds otherwise."""
     if console.is_terminal:
         with console.status("") as status:
-            yield lambda line: status.update(line)
+            yield status.update
         return
     last = 0.0
 

@@ -23,7 +23,7 @@ FATAL = {2: "the configuration", 4: "the model", 7: "the port"}  # exit codes th
 
 def pause(falls: int) -> float:
     """Seconds to wait before a stage is started again after so many falls in a row."""
-    return min(FIRST_PAUSE_S * 2 ** max(falls - 1, 0), LAST_PAUSE_S)
+    return min(FIRST_PAUSE_S * 2.0 ** max(falls - 1, 0), LAST_PAUSE_S)
 
 
 class StageFailed(MoodwireError):

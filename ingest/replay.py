@@ -99,7 +99,9 @@ class _Clock:
             self._context.stop.wait(min(left, 0.5))
 
     def end(self) -> datetime:
-        return self._last + AFTER if self.scripted and self._last else self._context.clock()
+        now = self._context.clock()
+        # Never ahead of the present: live news may follow.
+        return min(self._last + AFTER, now) if self.scripted and self._last else now
 
 
 def _file(context: Context, path: Path, clock: _Clock, limit: int | None, progress: Callable[[int], None]) -> None:

@@ -160,7 +160,8 @@ def _with_watchlist_file(raw: dict[str, Any], folder: Path) -> tuple[dict[str, A
     if not watchlist.get("file"):
         return raw, []
     path = folder / watchlist["file"]
-    companies, faults = [], []
+    companies: list[dict[str, Any]] = []
+    faults: list[tuple[Keys, str]] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for number, row in enumerate(csv.DictReader(file), 2):
@@ -195,7 +196,10 @@ def _relations(raw: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
         for name in rule.get("channels", []):
             if name not in channels:
                 known = ", ".join(channels) or "none"
-                yield ("rules", at, "channels"), f"there is no channel {name!r}; add it under [[channels]] (now: {known})"
+                yield (
+                    ("rules", at, "channels"),
+                    f"there is no channel {name!r}; add it under [[channels]] (now: {known})",
+                )
 
 
 def _repeated(values: list[str], keys: Keys, field: str) -> Iterator[tuple[Keys, str]]:

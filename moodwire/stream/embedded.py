@@ -65,6 +65,14 @@ class EmbeddedLog:
             self._pruned[topic] = now
             self._prune(topic, now)
 
+    def read(self, topic: str, start: int, max_records: int) -> list[Message]:
+        """Records from an offset on, for no group."""
+        rows = self.topic_database(topic).execute(
+            "SELECT partition, position, key, value FROM records WHERE position >= ? ORDER BY position LIMIT ?",
+            (start, max_records),
+        )
+        return [Message(*row) for row in rows]
+
     def consumer(self, topic: str, group: str) -> "EmbeddedConsumer":
         return EmbeddedConsumer(self, topic, group)
 
@@ -155,17 +163,13 @@ class EmbeddedConsumer:
         self._next = min(known, default=0)
 
     def poll(self, max_records: int, timeout_s: float) -> list[Message]:
-        database = self._log.topic_database(self._topic)
         until = time.monotonic() + timeout_s
         pause = POLL_S[0]
         while True:
-            rows = database.execute(
-                "SELECT partition, position, key, value FROM records WHERE position >= ? ORDER BY position LIMIT ?",
-                (self._next, max_records),
-            ).fetchall()
-            if rows:
-                self._next = rows[-1][1] + 1
-                found = [Message(*row) for row in rows if row[1] >= self._committed.get(row[0], 0)]
+            messages = self._log.read(self._topic, self._next, max_records)
+            if messages:
+                self._next = messages[-1].offset + 1
+                found = [message for message in messages if message.offset >= self._committed.get(message.partition, 0)]
                 if found:
                     return found
                 continue

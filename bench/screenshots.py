@@ -1,0 +1,35 @@
+"""Pictures of the pages: `python -m bench.screenshots --url URL --out DIR` while a dashboard runs there."""
+
+import argparse
+from pathlib import Path
+
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from bench.browser import browser
+
+PAGES = {
+    "overview": ("/?span=14d", ".js-plotly-plot .trace"),
+    "series": ("/series/entity%3ABRDG?span=24h", ".js-plotly-plot .trace"),
+    "alerts": ("/alerts", ".incident, .empty"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", default="http://127.0.0.1:8050")
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    options = parser.parse_args()
+    for size, (width, height) in {"": (1440, 1000), "-phone": (390, 900)}.items():
+        with browser(width, height) as driver:
+            for name, (path, ready) in PAGES.items():
+                driver.get(options.url.rstrip("/") + path)
+                WebDriverWait(driver, 30).until(lambda d, ready=ready: d.find_elements(By.CSS_SELECTOR, ready))
+                target = options.out / f"{name}{size}.png"
+                driver.save_screenshot(str(target))
+                errors = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+                print(target, *errors)
+
+
+if __name__ == "__main__":
+    main()

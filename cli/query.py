@@ -1,0 +1,70 @@
+"""`moodwire query`: what the store holds, as a table, CSV or JSON."""
+
+import sys
+from datetime import datetime
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from cli.stages import open_store
+from ingest.readers import time_of
+from moodwire.errors import BadInput
+from moodwire.settings import Place, Settings
+from moodwire.store import queries
+
+
+def run(
+    place: Place,
+    settings: Settings,
+    what: str,
+    series: str | None,
+    start: str | None,
+    end: str | None,
+    format_: str,
+    limit: int | None,
+) -> int:
+    """Raises BadInput for a time that cannot be read."""
+    store = open_store(place, settings)
+    ask = {
+        "articles": queries.articles,
+        "stories": queries.stories,
+        "windows": queries.windows,
+        "alerts": queries.alerts,
+    }[what]
+    frame = ask(store, series, _time(start), _time(end), limit)
+    if format_ == "csv":
+        frame.to_csv(sys.stdout, index=False, date_format="%Y-%m-%dT%H:%M:%S.%f%z")
+    elif format_ == "json":
+        frame.to_json(sys.stdout, orient="records", date_format="iso", date_unit="us", indent=1)
+        print()
+    else:
+        _print(frame)
+    return 0
+
+
+def _print(frame: pd.DataFrame) -> None:
+    table = Table(box=None, pad_edge=False)
+    shown = [name for name in frame.columns if name not in {"evidence", "seen_at", "known_at", "language", "model"}]
+    for name in shown:
+        table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=60)
+    for row in frame[shown].itertuples(index=False):
+        table.add_row(*(_cell(value) for value in row))
+    console = Console(width=None if sys.stdout.isatty() else 240)
+    console.print(table, markup=False)
+    print(f"{len(frame)} rows")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}"
+    if isinstance(value, pd.Timestamp):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return str(value).replace("[", "\\[") if isinstance(value, str) else str(value)
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return time_of(text)
+    except ValueError as error:
+        raise BadInput(f"{error}, for example 2014-01-31 or 2014-01-31T09:30:00Z") from error

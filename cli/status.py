@@ -1,0 +1,72 @@
+"""`moodwire status` and `moodwire dead-letters list`."""
+
+from rich.console import Console
+from rich.table import Table
+
+from cli.stages import now, open_log, open_store
+from moodwire.errors import BadInput
+from moodwire.records import DeadLetter, decode
+from moodwire.settings import Place, Settings
+from moodwire.stage import DEAD_LETTERS
+from moodwire.store import queries
+from moodwire.store.health import stage_health
+
+STALE_S = 15.0
+
+
+def run(place: Place, settings: Settings) -> int:
+    """0 when all stages that ever ran are alive, else 1."""
+    store = open_store(place, settings)
+    at = now()
+    stages = stage_health(store)
+    table = Table(box=None, pad_edge=False)
+    for name in ("stage", "state", "pid", "processed", "behind", "dead letters", "memory MB", "note"):
+        table.add_column(name, justify="right" if name in {"pid", "processed", "behind", "memory MB"} else "left")
+    alive = True
+    for stage in stages:
+        quiet_s = (at - stage.beat_at).total_seconds()
+        running = quiet_s < STALE_S and stage.note != "stopped"
+        alive &= running
+        state = "running" if running else f"not running for {quiet_s:.0f} s"
+        numbers = (stage.pid, stage.processed, stage.lag, stage.dead_letters, stage.memory_mb)
+        table.add_row(stage.name, state, *(str(number) for number in numbers), stage.note)
+    console = Console()
+    if not stages:
+        console.print(f"no stage has run on {place.data} yet: start them with `moodwire up`")
+        return 1
+    console.print(table)
+    for feed in queries.feeds(store).itertuples():
+        told = f"failing ({feed.failures} in a row): {feed.error}" if feed.failures else f"{feed.items} articles"
+        console.print(f"feed {feed.source}: {told}", highlight=False, markup=False)
+    sent = ", ".join(f"{count} {status}" for status, count in queries.deliveries(store).items())
+    console.print(f"messages: {sent or 'none'}")
+    return 0 if alive else 1
+
+
+def dead_letters(place: Place, settings: Settings) -> int:
+    """Each once, by its place."""
+    if not (place.log / f"{DEAD_LETTERS}.db").is_file():
+        print("no dead letters")
+        return 0
+    log = open_log(place, settings)
+    found = {}
+    position = 0
+    while messages := log.read(DEAD_LETTERS, position, 500):
+        position = messages[-1].offset + 1
+        for message in messages:
+            try:
+                letter = decode(message.value)
+            except BadInput as error:
+                print(f"offset {message.offset}: {error}")
+                continue
+            if isinstance(letter, DeadLetter):
+                found[letter.topic, letter.partition, letter.offset, letter.reason] = letter
+    for letter in found.values():
+        print(
+            f"{letter.at:%Y-%m-%d %H:%M:%S}  {letter.stage}  "
+            f"{letter.topic}/{letter.partition}/{letter.offset}  {letter.reason}"
+        )
+        if letter.excerpt:
+            print(f"    {letter.excerpt[:160]!r}")
+    print(f"{len(found)} dead letters")
+    return 0

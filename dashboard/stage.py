@@ -1,0 +1,45 @@
+"""Serving the dashboard until the stop."""
+
+import socket
+import threading
+
+import uvicorn
+
+from dashboard.app import build
+from moodwire.errors import PortInUse
+from moodwire.stage import Context
+
+NAME = "dashboard"
+BEAT_S = 1.0
+
+
+def run(context: Context) -> None:
+    """Serve on settings.dashboard; the address is in the stage's note. Raises PortInUse."""
+    settings = context.settings.dashboard
+    listener = listen(settings.host, settings.port)
+    app = build(context.store, context.settings, context.clock)
+    server = uvicorn.Server(uvicorn.Config(app.server, log_level="warning", timeout_graceful_shutdown=1, ws="none"))
+    thread = threading.Thread(target=server.run, args=([listener],), name="server", daemon=True)
+    thread.start()
+    context.pulse.note = f"http://{settings.host}:{listener.getsockname()[1]}/"
+    while not context.stop.wait(BEAT_S) and thread.is_alive():
+        context.pulse.beat()
+    server.should_exit = True
+    thread.join(5)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises PortInUse saying what to do."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortInUse(
+            f"the dashboard cannot listen on {host}:{port}: {error.strerror}; "
+            "stop what uses it, or set another dashboard.port (MOODWIRE_DASHBOARD_PORT)"
+        ) from error
+    listener.listen(128)
+    return listener

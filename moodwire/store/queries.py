@@ -1,0 +1,275 @@
+"""What people ask of the store, as data frames. Columns bear the records' field names; times are in UTC."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from moodwire.records import Alert, Scored, decode, from_micros, micros
+from moodwire.store import schema
+from moodwire.store.db import Store
+
+_ARTICLE = ("id", "revision", "source", "url", "title", "published_at", "seen_at", "story_id", "language")
+
+
+def articles(
+    store: Store,
+    series: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    limit: int | None = None,
+) -> pd.DataFrame:
+    """One row an article and revision, newest first, with its scores; with `series`, the mood towards that series."""
+    a, s, c = schema.articles.c, schema.scores.c, schema.counted.c
+    columns = [
+        *(a[name] for name in _ARTICLE),
+        s.p_negative,
+        s.p_neutral,
+        s.p_positive,
+        (sa.cast(c.score_e4, sa.Float) / 10_000).label("score") if series else s.score,
+        s.topic,
+        s.p_topic,
+        s.model,
+        s.record,
+        s.known_at,
+    ]
+    joined = schema.articles.join(schema.scores, sa.and_(a.id == s.id, a.revision == s.revision))
+    query = sa.select(*columns)
+    if series:
+        joined = joined.join(schema.counted, sa.and_(c.id == a.id, c.revision == a.revision, c.series == series))
+        query = _between(query, c.start, start and from_micros(micros(start) // 60_000_000 * 60_000_000), end)
+    query = _between(query.select_from(joined), a.published_at, start, end)
+    frame = _frame(store, query.order_by(a.published_at.desc(), a.id).limit(limit))
+    return _with_entities(frame)
+
+
+def stories(
+    store: Store,
+    series: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    limit: int | None = None,
+) -> pd.DataFrame:
+    """One row a story, newest first: its first article, and how many copies there are."""
+    s, a, c = schema.scores.c, schema.articles.c, schema.counted.c
+    series = series or "all"
+    first = (
+        sa.select(c.id, c.revision, c.story_id, c.score_e4, c.start)
+        .where(c.series == series, c.first_story)
+        .order_by(c.start.desc(), c.offset.desc())
+        .limit(limit)
+    )
+    first_story = _between(first, c.start, start, end).subquery()
+    copies = (
+        sa.select(sa.func.count(sa.distinct(a.id)))
+        .where(a.story_id == first_story.c.story_id)
+        .correlate(first_story)
+        .scalar_subquery()
+    )
+    query = (
+        sa.select(
+            first_story.c.story_id,
+            *(a[name] for name in _ARTICLE if name != "story_id"),
+            s.p_negative,
+            s.p_neutral,
+            s.p_positive,
+            (sa.cast(first_story.c.score_e4, sa.Float) / 10_000).label("score"),
+            s.topic,
+            s.p_topic,
+            s.record,
+            copies.label("copies"),
+        )
+        .join_from(first_story, schema.articles, _same(first_story.c, a))
+        .join(schema.scores, _same(s, a))
+        .order_by(a.published_at.desc(), a.id)
+    )
+    return _with_entities(_frame(store, query))
+
+
+def windows(
+    store: Store,
+    series: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    limit: int | None = None,
+) -> pd.DataFrame:
+    """One row a series and 60 s window that has articles, in order of time; `score` is the mean of its stories."""
+    w = schema.windows.c
+    query = _between(sa.select(schema.windows), w.start, start, end)
+    if series:
+        query = query.where(w.series == series)
+    frame = _frame(store, query.order_by(w.start.desc(), w.series).limit(limit)).iloc[::-1].reset_index(drop=True)
+    frame["score"] = _score(frame)
+    return frame
+
+
+def alerts(
+    store: Store,
+    series: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    limit: int | None = None,
+) -> pd.DataFrame:
+    """One row an incident's change of state, newest first; `score` is the mean of its evidence."""
+    a = schema.alerts.c
+    query = _between(sa.select(a.record), a.at, start, end)
+    if series:
+        query = query.where(a.series == series)
+    with store.read() as connection:
+        data = connection.execute(query.order_by(a.at.desc(), a.incident_id).limit(limit)).scalars().all()
+    found = [record for record in map(decode, data) if isinstance(record, Alert)]
+    rows = []
+    for alert in found:
+        row = {name: getattr(alert, name) for name in Alert.__struct_fields__ if name != "evidence"}
+        scores = [story.score for story in alert.evidence]
+        row["score"] = float(np.mean(scores)) if scores else float("nan")
+        row["evidence"] = msgspec.to_builtins(alert.evidence)
+        rows.append(row)
+    names = [name for name in Alert.__struct_fields__ if name != "evidence"]
+    return pd.DataFrame(rows, columns=[*names, "score", "evidence"])
+
+
+def mood(store: Store, series: str, start: datetime, end: datetime, freq_s: int) -> pd.DataFrame:
+    """Windows of one series rolled up to `freq_s`, gaps filled: counts summed, `score` NaN without stories."""
+    w = schema.windows.c
+    names = ("articles", "stories", "negative", "neutral", "positive", "score_sum_e4")
+    query = _between(sa.select(w.start, *(w[name] for name in names)).where(w.series == series), w.start, start, end)
+    frame = _frame(store, query)
+    grid = pd.date_range(pd.Timestamp(start).floor(f"{freq_s}s"), end, freq=f"{freq_s}s", tz="UTC", name="start")
+    if frame.empty:
+        frame = pd.DataFrame(0, index=grid, columns=list(names))
+    else:
+        bins = frame["start"].dt.floor(f"{freq_s}s")
+        frame = frame.drop(columns="start").groupby(bins).sum().reindex(grid, fill_value=0)
+    frame["score"] = _score(frame)
+    return frame.reset_index(names="start")
+
+
+def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd.DataFrame:
+    """One row a series with stories in the last two spans: score, its change, stories, negatives, and their course.
+
+    Columns: series, score, change (against the span before), stories, negative, trend (scores of `bins` parts of the
+    span, None without stories), volume (stories of each part).
+    """
+    w = schema.windows.c
+    begin = now - 2 * span
+    width_s = max(int(span.total_seconds()) // bins, 60)
+    if store.sqlite:  # the store sums up, so that a year's windows are not carried here
+        age = sa.literal(micros(now)) - sa.cast(w.start, sa.BigInteger) - 1
+        bin_ = sa.cast(age // (width_s * 1_000_000), sa.Integer).label("bin")
+    else:
+        bin_ = sa.cast(sa.func.floor(sa.func.extract("epoch", sa.literal(now) - w.start) / width_s), sa.Integer).label(
+            "bin"
+        )
+    query = (
+        sa.select(
+            w.series,
+            bin_,
+            sa.func.sum(w.stories).label("stories"),
+            sa.func.sum(w.negative).label("negative"),
+            sa.func.sum(w.score_sum_e4).label("total"),
+        )
+        .where(w.start >= begin, w.start < now)
+        .group_by(w.series, "bin")
+    )
+    frame = _frame(store, query)
+    rows = []
+    for series, group in frame.groupby("series"):
+        stories_ = np.zeros(2 * bins)
+        totals = np.zeros(2 * bins)
+        negative = np.zeros(2 * bins)
+        at = group["bin"].to_numpy().clip(0, 2 * bins - 1)
+        np.add.at(stories_, at, group["stories"].to_numpy(dtype=float))
+        np.add.at(totals, at, group["total"].to_numpy(dtype=float))
+        np.add.at(negative, at, group["negative"].to_numpy(dtype=float))
+        now_score, before = _mean(totals[:bins], stories_[:bins]), _mean(totals[bins:], stories_[bins:])
+        rows.append(
+            {
+                "series": series,
+                "score": now_score,
+                "change": now_score - before,
+                "stories": int(stories_[:bins].sum()),
+                "negative": int(negative[:bins].sum()),
+                "trend": [_mean(t, n) for t, n in zip(totals[bins - 1 :: -1], stories_[bins - 1 :: -1], strict=True)],
+                "volume": stories_[bins - 1 :: -1].astype(int).tolist(),
+            }
+        )
+    return pd.DataFrame(rows, columns=["series", "score", "change", "stories", "negative", "trend", "volume"])
+
+
+def open_incidents(store: Store) -> list[Alert]:
+    """The firing alert of each incident that is open, newest first."""
+    a, i = schema.alerts.c, schema.incidents.c
+    query = (
+        sa.select(a.record)
+        .join_from(schema.alerts, schema.incidents, a.incident_id == i.incident_id)
+        .where(i.until.is_(None), a.state == "firing")
+        .order_by(a.at.desc())
+    )
+    with store.read() as connection:
+        data = connection.execute(query).scalars().all()
+    return [record for record in map(decode, data) if isinstance(record, Alert)]
+
+
+def last_article(store: Store) -> datetime | None:
+    """When the newest article was first seen."""
+    a = schema.articles.c
+    with store.read() as connection:
+        return connection.execute(sa.select(a.seen_at).order_by(a.seq.desc()).limit(1)).scalar()
+
+
+def feeds(store: Store) -> pd.DataFrame:
+    f = schema.feeds.c
+    return _frame(store, sa.select(schema.feeds).order_by(f.failures.desc(), f.source))
+
+
+def deliveries(store: Store) -> dict[str, int]:
+    """How many messages are waiting, delivered and failed."""
+    d = schema.deliveries.c
+    with store.read() as connection:
+        rows = connection.execute(sa.select(d.status, sa.func.count()).group_by(d.status)).tuples()
+        return dict(rows.all())
+
+
+def _between(query: Any, column: Any, start: datetime | None, end: datetime | None) -> Any:
+    if start is not None:
+        query = query.where(column >= start)
+    if end is not None:
+        query = query.where(column < end)
+    return query
+
+
+def _same(one: Any, other: Any) -> sa.ColumnElement[bool]:
+    return sa.and_(one.id == other.id, one.revision == other.revision)
+
+
+def _frame(store: Store, query: Any) -> pd.DataFrame:
+    with store.read() as connection:
+        result = connection.execute(query)
+        return pd.DataFrame(result.all(), columns=list(result.keys()))
+
+
+def _with_entities(frame: pd.DataFrame) -> pd.DataFrame:
+    """The record's entities, as symbols with their score, in place of the record."""
+
+    def entities(data: bytes) -> Sequence[dict[str, Any]]:
+        record = decode(data)
+        assert isinstance(record, Scored)
+        return [{"symbol": e.symbol, "score": round(e.sentiment.score, 4)} for e in record.entities]
+
+    frame["entities"] = [entities(data) for data in frame["record"]]
+    return frame.drop(columns="record")
+
+
+def _score(frame: pd.DataFrame) -> pd.Series:
+    scores: pd.Series = frame["score_sum_e4"] / frame["stories"].where(frame["stories"] > 0) / 1e4
+    return scores.astype(float)
+
+
+def _mean(total_e4: Any, stories_: Any) -> float:
+    count = float(np.sum(stories_))
+    return float(np.sum(total_e4)) / count / 1e4 if count else float("nan")
