@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 import dash_ag_grid as dag
-import msgspec
 import pandas as pd
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
@@ -93,7 +92,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
         table = queries.overview(store, now, span)
         return (
             lead(table, span_of(search)),
-            incidents(queries.open_incidents(store)),
+            [alert_card(alert) for alert in queries.open_incidents(store)],
             figures.mood(queries.mood(store, "all", now - span, now, freq_s), f"all{hours}"),
             series_rows(table, names),
             heat_of(table, now, span),
@@ -116,8 +115,8 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
         now = clock()
         begin = now - timedelta(hours=hours)
         frame = queries.mood(store, name, begin, now, freq_s)
-        found = queries.alerts(store, name, begin, now)
-        firing = found[found["state"] == "firing"]["at"].tolist()
+        found = queries.alert_records(store, name, begin, now)
+        firing = [pd.Timestamp(alert.at) for alert in found if alert.state == "firing"]
         return (
             figures.mood(frame, f"{name}{hours}", firing),
             totals(frame),
@@ -128,7 +127,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
     def all_alerts(_: int, path: str | None) -> Any:
         if path != "/alerts":
             return no_update
-        return alert_list(queries.alerts(store, limit=200))
+        return alert_list(queries.alert_records(store, limit=200))
 
     return app
 
@@ -260,10 +259,6 @@ def signed(value: float) -> Any:
     return html.Span(f"{value:+.2f}".replace("-", "−"), className=kind)
 
 
-def incidents(found: Sequence[Alert]) -> list[Any]:
-    return [alert_card(alert) for alert in found]
-
-
 def alert_card(alert: Alert) -> Any:
     stories = [
         html.Li(
@@ -282,15 +277,10 @@ def alert_card(alert: Alert) -> Any:
     )
 
 
-def alert_list(frame: pd.DataFrame) -> list[Any]:
-    if frame.empty:
+def alert_list(found: Sequence[Alert]) -> list[Any]:
+    if not found:
         return [html.Div("No alarm so far. Rules stand in moodwire.toml under [[rules]].", className="empty")]
-    fields = [name for name in Alert.__struct_fields__ if name != "evidence"]
-
-    return [
-        alert_card(msgspec.convert({**{f: row[f] for f in fields}, "evidence": row["evidence"]}, Alert))
-        for row in frame.to_dict("records")
-    ]
+    return [alert_card(alert) for alert in found]
 
 
 def external(title: str, url: str) -> Any:

@@ -1,9 +1,8 @@
 """The one-machine window engine: recomputes the touched windows from the store, so it has no state to lose."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 
-from moodwire.records import WINDOW_S, Heartbeat, Scored, Window, encode, floor_time
+from moodwire.records import EPOCH, WINDOW_S, Heartbeat, Scored, Window, encode, floor_time
 from moodwire.stage import Context, Taken, consume
 from moodwire.store.windows import (
     counted_between,
@@ -19,6 +18,11 @@ NAME = "trends"
 
 def run(context: Context) -> None:
     """Until the stop: `scored` in, `windows` (with ticks) out."""
+    consume(context, "scored", NAME, handler(context))
+
+
+def handler(context: Context) -> Callable[[Sequence[Taken]], None]:
+    """What is done with a batch, from where the store says the stage had come to."""
     last_tick, consumed = load_positions(context.store, NAME)
     partitions = context.log.partitions("scored")
     progress = Progress(partitions, context.settings.windows.tick_s, last_tick, consumed)
@@ -40,7 +44,6 @@ def run(context: Context) -> None:
         )
         # After the append: a crash before this makes everything again, from the same positions.
         with context.store.write() as connection:
-            at = progress.last_tick or datetime.fromtimestamp(0, UTC)
-            save_positions(connection, NAME, at, progress.consumed)
+            save_positions(connection, NAME, progress.last_tick or EPOCH, progress.consumed)
 
-    consume(context, "scored", NAME, handle)
+    return handle

@@ -107,6 +107,23 @@ def windows(
     return frame
 
 
+def alert_records(
+    store: Store,
+    series: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    limit: int | None = None,
+) -> list[Alert]:
+    """Incidents' changes of state, newest first."""
+    a = schema.alerts.c
+    query = _between(sa.select(a.record), a.at, start, end)
+    if series:
+        query = query.where(a.series == series)
+    with store.read() as connection:
+        data = connection.execute(query.order_by(a.at.desc(), a.incident_id).limit(limit)).scalars().all()
+    return [record for record in map(decode, data) if isinstance(record, Alert)]
+
+
 def alerts(
     store: Store,
     series: str | None = None,
@@ -114,22 +131,15 @@ def alerts(
     end: datetime | None = None,
     limit: int | None = None,
 ) -> pd.DataFrame:
-    """One row an incident's change of state, newest first; `score` is the mean of its evidence."""
-    a = schema.alerts.c
-    query = _between(sa.select(a.record), a.at, start, end)
-    if series:
-        query = query.where(a.series == series)
-    with store.read() as connection:
-        data = connection.execute(query.order_by(a.at.desc(), a.incident_id).limit(limit)).scalars().all()
-    found = [record for record in map(decode, data) if isinstance(record, Alert)]
+    """The same as a frame, a row each; `score` is the mean of the evidence."""
+    names = [name for name in Alert.__struct_fields__ if name != "evidence"]
     rows = []
-    for alert in found:
-        row = {name: getattr(alert, name) for name in Alert.__struct_fields__ if name != "evidence"}
+    for alert in alert_records(store, series, start, end, limit):
         scores = [story.score for story in alert.evidence]
+        row = {name: getattr(alert, name) for name in names}
         row["score"] = float(np.mean(scores)) if scores else float("nan")
         row["evidence"] = msgspec.to_builtins(alert.evidence)
         rows.append(row)
-    names = [name for name in Alert.__struct_fields__ if name != "evidence"]
     return pd.DataFrame(rows, columns=[*names, "score", "evidence"])
 
 

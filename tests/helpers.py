@@ -1,0 +1,83 @@
+"""What several tests need: a store, a log and a stage's context, made of real parts in a temporary folder."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from moodwire.records import Article, Entity, Scored, Sentiment, Series
+from moodwire.settings import Place, Settings
+from moodwire.stage import Context
+from moodwire.store.db import Store
+from moodwire.store.health import Pulse
+from moodwire.stream.embedded import EmbeddedLog
+
+T0 = datetime(2024, 3, 4, 12, 0, tzinfo=UTC)
+
+
+def after(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def context(
+    folder: Path, settings: Settings | None = None, clock: Callable[[], datetime] = lambda: T0, stage: str = "test"
+) -> Context:
+    store = Store(f"sqlite:///{folder / 'moodwire.db'}")
+    store.upgrade()
+    return Context(
+        place=Place(folder),
+        settings=settings or Settings(),
+        store=store,
+        log=EmbeddedLog(folder / "log"),
+        clock=clock,
+        pulse=Pulse(store, stage, clock),
+        stop=threading.Event(),
+    )
+
+
+def scored(
+    number: int,
+    at: float,
+    label: str = "negative",
+    series: tuple[str, ...] = ("all",),
+    story: str | None = None,
+    seen: float | None = None,
+    id_: str | None = None,
+    revision: int = 1,
+    offset: int | None = None,
+) -> Scored:
+    """A scored article published `at` seconds after T0, at position `number` of partition 0."""
+    triple = {
+        "negative": Sentiment(0.8, 0.1, 0.1),
+        "neutral": Sentiment(0.1, 0.8, 0.1),
+        "positive": Sentiment(0.1, 0.1, 0.8),
+    }[label]
+    return Scored(
+        id=id_ or f"a{number}",
+        revision=revision,
+        source="s",
+        story_id=story or id_ or f"a{number}",
+        published_at=after(at),
+        seen_at=after(at + 1 if seen is None else seen),
+        partition=0,
+        offset=number if offset is None else offset,
+        model="test@1+0",
+        sentiment=triple,
+        topics=(),
+        entities=(Entity(symbol="X", surface="X", start=0, end=1, relevance=1.0, sentiment=triple),),
+        series=tuple(Series(name, triple.label, round(triple.score * 10_000)) for name in series),
+        scored_at=after(at),
+        replayed=True,
+    )
+
+
+def article(number: int, title: str, at: float) -> Article:
+    return Article(
+        id=f"a{number}",
+        source="s",
+        title=title,
+        published_at=after(at),
+        seen_at=after(at + 1),
+        story_id=f"a{number}",
+        replayed=True,
+    )
