@@ -12,6 +12,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 class Scores(NamedTuple):
+    """Probabilities of one text."""
+
     sentiment: Triple
     topics: tuple[float, ...]  # by classifier.labels.TOPICS; sums to 1
     entities: tuple[Triple, ...]  # one for each span given
@@ -21,7 +23,11 @@ class Engine(Protocol):
     model: str  # name@version+checksum
 
     def score(self, texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> list[Scores]:
-        """Any text gives a defined result, an empty one too."""
+        """Scores of each text, in order; `spans`: for each text, the entities whose sentiment is asked.
+
+        Any text gives a defined result: an empty one, one of URLs only, one of a megabyte. So does any span: one that
+        holds no text that is read has the sentiment of the whole text. Raises ValueError when the two differ in length.
+        """
 
 
 def open_engine(name: str, weights: Path = WEIGHTS, threads: int | None = None) -> Engine:

@@ -9,7 +9,6 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as op
-from tokenizers import Tokenizer
 
 from classifier import weights
 from classifier.engine import Scores, Span, Triple
@@ -22,6 +21,7 @@ PIECE_TOKENS = 128  # with [CLS] and [SEP]
 PIECES = 6  # at most, of one text: about 750 words are read
 FIRST_PIECE = 0.5  # weight of the title and lead where a text has more pieces; the others share the rest
 BATCH_TOKENS = 4096
+BATCH_AT_LEAST = 16  # texts, before a batch ends for uneven lengths
 PIECE_CHARS = 1200  # a piece of text has at least this many characters to fill PIECE_TOKENS in most languages
 CLS, SEP = 101, 102
 
@@ -29,9 +29,10 @@ Floats = NDArray[np.float32]
 
 
 class OpenVinoEngine:
-    """Scores on a CPU with `threads` threads (None: all cores)."""
+    """Scores on a CPU with `threads` threads (None: all cores). One caller at a time: it has one inference request."""
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
+        """`folder`: weights and tokenizer. Raises ModelError when they are not sound."""
         loaded = weights.load(folder)
         self.model = loaded.model
         self._temperatures = loaded.temperatures
@@ -39,7 +40,7 @@ class OpenVinoEngine:
             head: (loaded.tensors[f"{head}.weight"].astype(np.float32).T, loaded.tensors[f"{head}.bias"])
             for head in ("sentiment", "topic", "entity")
         }
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = weights.tokenizer(folder)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         core = ov.Core()
@@ -52,6 +53,10 @@ class OpenVinoEngine:
         self._request = self._compiled.create_infer_request()
 
     def score(self, texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> list[Scores]:
+        """What `Engine.score` says; a text with the same spans twice is scored once.
+
+        A text of more pieces than one has the weighted mean of the pieces' log probabilities, normalised (`_shares`).
+        """
         asked = [(text, tuple(places)) for text, places in zip(texts, spans, strict=True)]
         distinct = list(dict.fromkeys(asked))
         known = dict(zip(distinct, self._score(distinct), strict=True))
@@ -62,7 +67,7 @@ class OpenVinoEngine:
         vectors: list[Floats] = [np.empty(0, np.float32)] * len(pieces)  # mean over the piece's tokens
         towards: dict[tuple[int, int], Floats] = {}  # (text, span): mean over the span's tokens, and the piece's
         for batch in _batches([len(piece.ids) for piece in pieces]):
-            width = max(len(pieces[i].ids) for i in batch)
+            width = _width(max(len(pieces[i].ids) for i in batch))
             ids = np.zeros((len(batch), width), np.int32)
             mask = np.zeros((len(batch), width), np.float32)
             for row, i in enumerate(batch):
@@ -151,15 +156,26 @@ def _locate(offsets: Sequence[Span], places: Sequence[Span]) -> list[tuple[int, 
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices in batches of similar length, each of at most BATCH_TOKENS tokens with padding."""
+    """Indices in batches of similar length, each of at most BATCH_TOKENS tokens with padding.
+
+    A text much longer than its batch's shortest begins a batch of its own, unless that would leave a small one: padding
+    costs as much as text, and each batch costs something too.
+    """
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if batch and (len(batch) + 1) * lengths[i] > BATCH_TOKENS:
+        full = (len(batch) + 1) * _width(lengths[i]) > BATCH_TOKENS
+        uneven = len(batch) >= BATCH_AT_LEAST and lengths[i] > 1.25 * lengths[batch[0]] + 4
+        if batch and (full or uneven):
             yield batch
             batch = []
         batch.append(i)
     if batch:
         yield batch
+
+
+def _width(tokens: int) -> int:
+    """Few different widths: the runtime prepares its kernels anew for each shape."""
+    return -(-tokens // 8) * 8
 
 
 def _shares(count: int) -> Floats:

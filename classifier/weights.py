@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
 
 from moodwire.errors import ModelError
 
@@ -25,8 +26,9 @@ def load(folder: Path) -> Weights:
     """
     path = folder / "model.safetensors"
     try:
-        stated = (folder / "model.sha256").read_text().strip()
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        stated = (folder / "model.sha256").read_text(encoding="ascii", errors="replace").strip()
+        with path.open("rb") as raw:
+            found = hashlib.file_digest(raw, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"the weights cannot be read: {error}; install moodwire again") from error
     if found != stated:
@@ -35,7 +37,7 @@ def load(folder: Path) -> Weights:
             "nothing was scored with them. Install moodwire again"
         )
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file:  # maps the file
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
     except SafetensorError as error:
@@ -43,3 +45,12 @@ def load(folder: Path) -> Weights:
     return Weights(
         tensors, json.loads(metadata["temperatures"]), f"{metadata['name']}@{metadata['version']}+{found[:8]}"
     )
+
+
+def tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer in `tokenizer.json`. Raises ModelError when it is missing or cannot be read."""
+    path = folder / "tokenizer.json"
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises plain Exception
+        raise ModelError(f"the tokenizer in {path} cannot be read: {error}; install moodwire again") from error

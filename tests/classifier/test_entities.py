@@ -1,0 +1,150 @@
+"""Which companies are found in a text, and where."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classifier.entities import HEADLINE, LEAD, LEAD_CHARS, PASSING, Mention, Watchlist
+
+COMPANIES = [
+    ("AAPL", ("Apple", "Apple Inc"), ("tech",)),
+    ("UBER", ("Uber",), ()),
+    ("C", ("Citigroup",), ("banks",)),
+    ("ALL", ("Allstate",), ()),
+    ("IT", ("Gartner",), ()),
+    ("COST", ("Costco",), ()),
+    ("TGT", ("Target",), ()),
+    ("BAC", ("Bank of America",), ("banks",)),
+    ("BK", ("Bank of New York",), ("banks",)),
+    ("BRK-B", ("Berkshire Hathaway",), ()),
+    ("MSFT", ("Microsoft",), ("tech",)),
+    ("PRE", ("America Press",), ()),
+]
+WATCHLIST = Watchlist(COMPANIES)
+SYMBOLS = {symbol for symbol, _, _ in COMPANIES}
+
+
+def found(title: str, body: str = "") -> list[tuple[str, str]]:
+    return [(mention.symbol, mention.surface) for mention in WATCHLIST.find(title, body)]
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Apple beats estimates", [("AAPL", "Apple")]),
+        ("APPLE BEATS ESTIMATES", [("AAPL", "APPLE")]),
+        ("Apple's suppliers fall", [("AAPL", "Apple")]),
+        ("Apple\u2019s suppliers fall", [("AAPL", "Apple")]),
+        ("Microsoft sues Apple", [("MSFT", "Microsoft"), ("AAPL", "Apple")]),
+        ("shares of Apple Inc. rise", [("AAPL", "Apple Inc")]),
+        ("Bank of America and Bank of New York", [("BAC", "Bank of America"), ("BK", "Bank of New York")]),
+        ("Bank of America Press", [("BAC", "Bank of America")]),
+        ("Apple Incubator opens", [("AAPL", "Apple")]),
+        ("Uber cuts jobs, UBER up", [("UBER", "Uber")]),
+        ("Why UBER is up", [("UBER", "UBER")]),
+        ("$AAPL up, $msft too", [("AAPL", "$AAPL"), ("MSFT", "$msft")]),
+        ("Time to sell $AAPL.", [("AAPL", "$AAPL")]),
+        ("$AAPL-led rally; ($ALL)", [("AAPL", "$AAPL"), ("ALL", "$ALL")]),
+        ("Long $BRK.B and $brk-b", [("BRK-B", "$BRK.B")]),
+        ("Citi (NYSE: C) falls", [("C", "C")]),
+        ("Citi <C.N> and the maker of phones (AAPL.O)", [("C", "C"), ("AAPL", "AAPL")]),
+        ("Insurer (NYSE:ALL) rises", [("ALL", "ALL")]),
+    ],
+)
+def test_named(title: str, expected: list[tuple[str, str]]) -> None:
+    assert found(title) == expected
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "An apple a day",
+        "Apple pie recipe",
+        "Apples rot",
+        "Pineapple prices",
+        "@Apple #Apple",
+        "ALL of IT at COST",
+        "IT spending grows, COST falls",
+        "Vitamin C",
+        "(C) 2014 News Agency",
+        "(C) Copyright, (IT) and (ALL)",
+        "we target growth",
+        "Target price raised to 40",
+        "an uber driver",
+        "US$C and A$AAPL",
+        "aapl in small letters",
+        "$AAPLX and $MS",
+        "",
+    ],
+)
+def test_not_named(title: str) -> None:
+    assert found(title) == []
+
+
+def test_relevance_by_place() -> None:
+    body = "Apple rose. " + "x" * LEAD_CHARS + " Microsoft fell."
+    first, second, third = WATCHLIST.find("Costco opens", body)
+    assert (first.symbol, first.relevance) == ("COST", HEADLINE)
+    assert (second.symbol, second.relevance) == ("AAPL", LEAD)
+    assert (third.symbol, third.relevance) == ("MSFT", PASSING)
+    text = "Costco opens\n" + body
+    assert [text[m.start : m.end] for m in (first, second, third)] == ["Costco", "Apple", "Microsoft"]
+
+
+def test_first_mention_stands_for_the_company() -> None:
+    (mention,) = WATCHLIST.find("Apple, $AAPL and Apple Inc")
+    assert mention == Mention("AAPL", "Apple", 0, 5, HEADLINE)
+
+
+def test_tickers_of_the_source_count() -> None:
+    assert WATCHLIST.find("It rises", tickers=("C", "XYZ")) == [Mention("C", "$C", -1, -1, HEADLINE)]
+    far = "x " * LEAD_CHARS + "Apple"
+    (mention,) = WATCHLIST.find("Phones", far, ("AAPL",))
+    assert (mention.surface, mention.relevance) == ("Apple", HEADLINE)
+
+
+def test_offsets_hold_after_letters_that_grow_when_lowered() -> None:
+    (mention,) = WATCHLIST.find("\u0130\u0130\u0130 and Apple")
+    assert (mention.start, mention.end) == (8, 13)
+
+
+def test_empty_watchlist() -> None:
+    assert Watchlist([]).find("Apple", "$AAPL", ("AAPL",)) == []
+
+
+PARTS = st.sampled_from(
+    [
+        "Apple",
+        "Apple Inc",
+        "apple",
+        "$AAPL",
+        "Bank of America",
+        "ALL",
+        "(NYSE: C)",
+        "<C.N>",
+        "\u0130",
+        "'s",
+        "\n",
+        " ",
+        "x",
+    ]
+)
+TEXTS = st.one_of(st.text(max_size=60), st.lists(PARTS, max_size=12).map("".join))
+
+
+@given(TEXTS, TEXTS)
+def test_mentions_lie_where_they_say(title: str, body: str) -> None:
+    text = f"{title}\n{body}" if body else title
+    mentions = WATCHLIST.find(title, body)
+    assert len({mention.symbol for mention in mentions}) == len(mentions)
+    assert sorted(mentions, key=lambda mention: mention.start) == mentions
+    for mention in mentions:
+        assert mention.symbol in SYMBOLS
+        assert text[mention.start : mention.end] == mention.surface
+        in_title = mention.start < len(title)
+        assert (mention.relevance == HEADLINE) == in_title
+
+
+@given(TEXTS)
+def test_a_name_among_spaces_is_always_found(text: str) -> None:
+    assert "MSFT" in {mention.symbol for mention in WATCHLIST.find(f"{text} Microsoft rose")}
