@@ -13,10 +13,12 @@ from moodwire.records import DeadLetter, Heartbeat, encode
 from moodwire.settings import Source, host_of
 from moodwire.stage import DEAD_LETTERS, Context
 from moodwire.store.articles import Draft, drain, feed_states, known_ids, save_feed, store_articles
+from moodwire.store.retention import prune
 
 NAME = "ingest"
 WORKERS = 8
 PAUSE_S = 0.25
+PRUNE_EVERY = timedelta(hours=1)
 
 
 def run(context: Context) -> None:
@@ -25,7 +27,7 @@ def run(context: Context) -> None:
     fetcher = Fetcher(context.settings.fetching, [host_of(source.url) for source in sources])
     running: dict[str, Future[None]] = {}
     tick = timedelta(seconds=context.settings.windows.tick_s)
-    next_beat = context.clock()
+    next_beat = next_prune = context.clock()
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="fetch")
     try:
         while not context.stop.is_set():
@@ -39,6 +41,9 @@ def run(context: Context) -> None:
             if now >= next_beat:
                 send_heartbeat(context, now, replayed=False)
                 next_beat = now + tick
+            if now >= next_prune:
+                prune(context.store, context.settings.retention, now)
+                next_prune = now + PRUNE_EVERY
             context.pulse.beat()
             context.stop.wait(PAUSE_S)
     finally:

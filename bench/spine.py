@@ -1,0 +1,204 @@
+"""What the flow around the engine costs, what it does live, and what memory it takes.
+
+./run bench spine --data DIR        DIR holds stocknet/stocknet_stream.jsonl.gz (or set MOODWIRE_DATA)
+"""
+
+import argparse
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import psutil
+import sqlalchemy as sa
+
+from classifier.engine import open_engine
+from cli.newsroom import history
+from cli.replay import drained, replay_words
+from cli.stages import Replay, open_log, open_store
+from cli.supervisor import Supervisor, command
+from moodwire.configfile import load
+from moodwire.settings import Place
+from moodwire.store import schema
+from moodwire.store.health import stage_health
+
+LINES = 20_000
+STREAM = "stocknet/stocknet_stream.jsonl.gz"
+WATCHLIST = Path(__file__).parent.parent / "ingest" / "watchlists" / "stocknet.csv"
+RULE = '[[rules]]\nname = "surge"\nseries = ["all", "topic:*", "entity:*", "group:*"]\n'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("MOODWIRE_DATA"))
+    parser.add_argument("--seconds", type=float, default=60, help="of live news")
+    options = parser.parse_args()
+    if options.data is None or not (Path(options.data) / STREAM).is_file():
+        sys.exit(f"real data are needed: --data DIR or MOODWIRE_DATA, with {STREAM} in it")
+    stream = Path(options.data) / STREAM
+    print(f"machine: {os.cpu_count()} cores, load before {os.getloadavg()[0]:.2f}")
+    replays(stream)
+    live(options.seconds)
+
+
+def replays(stream: Path) -> None:
+    titles = list(dict.fromkeys(json.loads(line)["title"] for line in first_lines(stream, LINES)))
+    engine = open_engine("auto", threads=os.cpu_count())
+    engine.score(titles[:512], [()] * 512)
+    began = time.perf_counter()
+    for at in range(0, len(titles), 512):
+        part = titles[at : at + 512]
+        engine.score(part, [()] * len(part))
+    alone = len(titles) / (time.perf_counter() - began)
+    print(f"engine alone: {alone:.0f} docs/s over {len(titles)} distinct texts ({engine.model})")
+    del engine
+    dummy, dummy_core_ms, _ = flow(stream, LINES, "dummy")
+    print(f"dummy: {dummy:.0f} articles/s (goal 4,000), {dummy_core_ms:.3f} ms of core time an article (goal 0.4)")
+    whole, whole_core_ms, memory = flow(stream, LINES, "auto")
+    bound = 1 / (1 / alone + 1 / dummy)
+    print(f"flow: {whole:.0f} articles/s, {whole / bound:.2f} of 1/(1/engine + 1/dummy) = {bound:.0f} (goal .95)")
+    print(f"      {whole_core_ms:.3f} ms of core time an article, engine included")
+    _, _, half = flow(stream, LINES // 2, "auto")
+    for stage, peak in memory.items():
+        print(
+            f"memory of {stage}: {peak} MB after {LINES} lines, {half[stage]} MB after {LINES // 2} (goal < 800, flat)"
+        )
+
+
+def flow(stream: Path, lines: int, engine: str) -> tuple[float, float, dict[str, int]]:
+    """A replay into an empty folder: articles/s from the first to the last record, core ms an article, MB by stage."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = configured(Path(folder), engine)
+        settings = load(place.config, {})
+        store, log = open_store(place, settings), open_log(place, settings)
+        stages = ("classifier", "trends", "alerts")
+        commands = {stage: command(place, "run", stage) for stage in stages}
+        # Every stage is up before the first article comes: starting them is not the flow.
+        words = replay_words(Replay((stream,), None, lines))
+        spent: dict[str, float] = {}
+        memory: dict[str, int] = {}
+        with Supervisor(place, commands) as supervisor:
+            until(
+                lambda: (
+                    {stage.name for stage in stage_health(store) if stage.note != "" or stage.name != "classifier"}
+                    >= set(stages)
+                )
+            )
+            idle = {stage: core_s(pid) for stage, pid in supervisor.pids().items()}
+            began = time.perf_counter()
+            ingest = subprocess.Popen(command(place, *words))
+            ingest_core = 0.0
+            while ingest.poll() is None:
+                ingest_core = core_s(ingest.pid) or ingest_core
+                time.sleep(0.01)
+            until(lambda: drained(log))
+            took = time.perf_counter() - began
+            for stage, pid in supervisor.pids().items():
+                spent[stage] = core_s(pid) - idle[stage]
+                memory[stage] = psutil.Process(pid).memory_info().rss // 2**20
+        with store.read() as connection:
+            count = connection.execute(sa.select(sa.func.count()).select_from(schema.scores)).scalar_one()
+        store.close()
+        log.close()
+        spent["ingest"] = ingest_core
+        told = ", ".join(f"{stage} {1e3 * seconds / count:.3f}" for stage, seconds in spent.items())
+        print(f"  {engine}, {lines} lines: {count} articles in {took:.2f} s; core ms an article: {told}")
+        return count / took, 1e3 * sum(spent.values()) / count, memory
+
+
+def live(seconds: float) -> None:
+    """Twenty articles a second by feeds, from seen to scored in the store."""
+    items = list(
+        history(3, datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC), round(20 * seconds) + 500)
+    )
+    began = time.time()
+
+    class Feed(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            newest = min(int(20 * (time.time() - began)), len(items))
+            entries = "".join(
+                f"<item><guid>{at}</guid><title>{items[at].title} ({at})</title></item>"
+                for at in range(max(newest - 200, 0), newest)
+            )
+            data = f"<rss version='2.0'><channel><title>x</title>{entries}</channel></rss>".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Feed)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    source = (
+        f'[[sources]]\nname = "feed"\nurl = "http://127.0.0.1:{server.server_address[1]}/"\n'
+        "interval_s = 1\narticles = false\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        place = configured(Path(folder), "auto", source)
+        settings = load(place.config, {})
+        store = open_store(place, settings)
+        commands = {stage: command(place, "run", stage) for stage in ("ingest", "classifier", "trends", "alerts")}
+        with Supervisor(place, commands):
+            until(lambda: scored(store) > 0)
+            began = time.time()
+            time.sleep(seconds)
+        with store.read() as connection:
+            s = schema.scores.c
+            rows = connection.execute(sa.select(s.seen_at, s.known_at).order_by(s.seen_at)).all()
+        store.close()
+    server.shutdown()
+    waits = np.array([(row.known_at - row.seen_at).total_seconds() for row in rows])
+    p50, p95 = np.percentile(waits, [50, 95])
+    print(
+        f"live: {len(rows) / seconds:.1f} articles/s, seen to scored p50 {p50:.2f} s, p95 {p95:.2f} s (goal p95 < 1.5)"
+    )
+
+
+def configured(folder: Path, engine: str, more: str = "") -> Place:
+    shutil.copy(WATCHLIST, folder / "watchlist.csv")
+    config = folder / "moodwire.toml"
+    config.write_text(f'[watchlist]\nfile = "watchlist.csv"\n[model]\nengine = "{engine}"\n{RULE}{more}')
+    return Place(folder / "data", config)
+
+
+def first_lines(stream: Path, count: int) -> Iterator[bytes]:
+    with gzip.open(stream, "rb") as file:
+        for _, line in zip(range(count), file, strict=False):
+            yield line
+
+
+def scored(store: object) -> int:
+    with store.read() as connection:  # type: ignore[attr-defined]
+        return int(connection.execute(sa.select(sa.func.count()).select_from(schema.scores)).scalar_one())
+
+
+def core_s(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system
+
+
+def until(done: Callable[[], bool], limit_s: float = 300) -> None:
+    deadline = time.monotonic() + limit_s
+    while not done():
+        if time.monotonic() > deadline:
+            sys.exit("the flow did not come to an end")
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main()
