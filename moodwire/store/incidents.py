@@ -65,7 +65,7 @@ def evidence(
     )
     rows = connection.execute(query).all()
     counts = sa.select(c.story_id, sa.func.count()).where(span, c.first_article).group_by(c.story_id)
-    copies: dict[str, int] = dict(connection.execute(counts).tuples().all())
+    copies: dict[str, int] = {story: count for story, count in connection.execute(counts)}
     ranked = sorted(rows, key=lambda row: (row.score_e4 * (1 + copies.get(row.story_id, 1)) ** 0.5, row.id))
     return tuple(
         Evidence(

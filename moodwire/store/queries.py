@@ -241,8 +241,8 @@ def deliveries(store: Store) -> dict[str, int]:
     """How many messages are waiting, delivered and failed."""
     d = schema.deliveries.c
     with store.read() as connection:
-        rows = connection.execute(sa.select(d.status, sa.func.count()).group_by(d.status)).tuples()
-        return dict(rows.all())
+        rows = connection.execute(sa.select(d.status, sa.func.count()).group_by(d.status))
+        return {status: count for status, count in rows}
 
 
 def _between(query: Any, column: Any, start: datetime | None, end: datetime | None) -> Any:
