@@ -1,0 +1,96 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.clean import Item, Refused, canonical, cap, date, draft, plain
+from moodwire.records import MAX_BODY_BYTES, Article, decode, encode
+from tests.helpers import T0
+
+any_text = st.text(st.characters(), max_size=300)
+
+
+@given(any_text, any_text, any_text, any_text, st.none() | st.datetimes(timezones=st.just(UTC)))
+def test_whatever_a_source_says_the_draft_is_sound_or_refused(
+    title: str, body: str, url: str, guid: str, published_at: datetime | None
+) -> None:
+    made = draft(Item("s", title, body, url, guid, "en", published_at), T0)
+    if isinstance(made, Refused):
+        assert made.reason
+        return
+    assert made.title.strip()
+    assert "\n" not in made.title
+    assert not any(ord(c) < 32 for c in made.title)
+    assert made.url == "" or made.url.startswith(("http://", "https://"))
+    assert datetime(1990, 1, 1, tzinfo=UTC) <= made.published_at <= T0 + timedelta(days=1)
+    article = Article(
+        id=made.id,
+        source="s",
+        title=made.title,
+        body=made.body,
+        url=made.url,
+        published_at=made.published_at,
+        seen_at=T0,
+        story_id=made.id,
+    )
+    assert decode(encode(article)) == article
+
+
+@pytest.mark.parametrize(
+    ("said", "note"),
+    [
+        (datetime(1970, 1, 1, tzinfo=UTC), "before 1990"),
+        (datetime(2090, 1, 1, tzinfo=UTC), "in the future"),
+        (None, "no date"),
+    ],
+)
+def test_impossible_dates_are_the_time_of_seeing_with_a_reason(said: datetime | None, note: str) -> None:
+    used, why = date(said, T0)
+    assert used == T0
+    assert note in why
+    assert date(T0 - timedelta(days=300), T0) == (T0 - timedelta(days=300), "")
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("<b>Profit</b>&nbsp;up &amp; away", "Profit up & away"),
+        ("a\x00b\x1b[31mc\u202ed", "ab[31mcd"),
+        ("5 < 6 and 7 > 3", "5 < 6 and 7 > 3"),
+        ("lone \ud800 half", "lone half"),
+    ],
+)
+def test_markup_and_control_characters_go(raw: str, clean: str) -> None:
+    assert plain(raw) == clean
+
+
+def test_no_title_takes_the_text_and_nothing_is_refused() -> None:
+    made = draft(Item("s", "", "First words of a text"), T0)
+    assert not isinstance(made, Refused)
+    assert made.title == "First words of a text"
+    assert draft(Item("s", " <i></i> ", "\x00"), T0) == Refused("neither a title nor a text")
+
+
+@given(st.text(max_size=50), st.integers(0, 120))
+def test_the_cap_cuts_between_characters(text: str, limit: int) -> None:
+    text = text.encode("utf-8", "ignore").decode()
+    cut = cap(text, limit)
+    assert len(cut.encode()) <= limit
+    assert text.startswith(cut)
+    assert len(text.encode()) <= limit or len(cut.encode()) > limit - 4
+
+
+def test_bodies_are_capped() -> None:
+    made = draft(Item("s", "t", "é" * 400_000), T0)
+    assert not isinstance(made, Refused)
+    assert MAX_BODY_BYTES - 2 < len(made.body.encode()) <= MAX_BODY_BYTES
+
+
+def test_one_address_is_one_article_whatever_its_tracking() -> None:
+    plain_url = draft(Item("s", "t", url="https://e.org/a?id=1"), T0)
+    tracked = draft(Item("other", "t2", url="https://E.org/a?id=1&utm_source=x#top", guid="9"), T0)
+    assert not isinstance(plain_url, Refused)
+    assert not isinstance(tracked, Refused)
+    assert plain_url.id == tracked.id
+    assert canonical("javascript:alert(1)") == canonical("http://[bad") == ""
