@@ -49,7 +49,7 @@ class Fetcher:
                 if refused := self._refused(url):
                     return Failed(refused)
                 with self._client.stream("GET", url, headers=headers) as response:
-                    if response.is_redirect:
+                    if response.has_redirect_location:
                         url = urljoin(url, response.headers.get("location", ""))
                         continue
                     return self._read(response, deadline)
@@ -66,7 +66,7 @@ class Fetcher:
         if response.status_code != httpx.codes.OK:
             return Failed(f"HTTP {response.status_code}")
         data = bytearray()
-        for part in response.iter_bytes(65_536):
+        for part in response.iter_bytes():
             data += part
             if len(data) > self._settings.max_bytes:
                 return Failed(f"larger than {self._settings.max_bytes} bytes (fetching.max_bytes)")
