@@ -49,6 +49,7 @@ def run(context: Context, notify_replayed: bool = False) -> None:
             _write(context, watch, changes, last, told, notify_replayed)
             if changes:
                 _append(context)
+        context.pulse.note = f"{watch.size()} counts in memory"
         return finished
 
     consume(context, "windows", NAME, handle)

@@ -85,6 +85,10 @@ class Watch:
             self._forget(now_s)
         return changes
 
+    def size(self) -> int:
+        """Windows and hours in memory."""
+        return sum(len(history.recent) + len(history.hours) for history in self._histories.values())
+
     def open_incidents(self) -> list[tuple[str, str, Incident]]:
         """Rule, series and incident of each that is open."""
         return [(rule, series, known) for (rule, series), known in self._incidents.items() if known.open]

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional as F
@@ -171,10 +171,10 @@ def export(model: Classifier, dev: Sequence[Encoded], out: Path, tokenizer: Toke
         "topics": json.dumps(TOPICS),
         "normalisation": "classifier.text.normalise",
     }
-    save_file(tensors, out / "model.new", metadata)
-    checksum = hashlib.sha256((out / "model.new").read_bytes()).hexdigest()
+    content = save(tensors, metadata)
+    (out / "model.new").write_bytes(content)
     os.replace(out / "model.new", out / "model.safetensors")
-    (out / "model.sha256").write_text(checksum + "\n")
+    (out / "model.sha256").write_text(hashlib.sha256(content).hexdigest() + "\n")
     tokenizer.save(str(out / "tokenizer.json"))
     return figures
 
@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True, help="folder of the pretrained MiniLM")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="where the weights go")
     parser.add_argument("--checkpoint", type=Path, required=True, help="where checkpoints are kept")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args()
     train(options.data, options.base, options.out, options.checkpoint, options.epochs)
 
