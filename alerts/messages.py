@@ -1,5 +1,6 @@
 """What an alert says to people and programs: pure."""
 
+import hashlib
 import html
 from email.message import EmailMessage
 from typing import Any
@@ -64,7 +65,8 @@ def email(message: Message, sender: str, recipients: tuple[str, ...]) -> EmailMe
     mail["From"] = sender
     mail["To"] = ", ".join(recipients)
     mail["Date"] = message.alert.at
-    mail["Message-ID"] = f"<{message.key.encode().hex()[:180]}@moodwire>"
+    # Hashed: a key may be longer than a header line, and hold what an identifier must not.
+    mail["Message-ID"] = f"<{hashlib.sha256(message.key.encode()).hexdigest()}@moodwire>"
     mail.set_content(plain(message.alert))
     mail.add_alternative(as_html(message.alert), subtype="html")
     return mail

@@ -1,17 +1,16 @@
 """`moodwire demo`: a newsroom, two weeks of its past, its live news, and a crisis; mail and webhook end in files."""
 
-import asyncio
 import json
 import mailbox
 import shutil
-import socket
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
 from rich.console import Console
 
 from cli import newsroom
@@ -29,6 +28,7 @@ SEED = 20
 HISTORY = timedelta(days=14)
 HISTORY_ITEMS = 2000
 MARKER = "moodwire-demo"
+FIRST_MAIL_PORT = 8025
 
 
 def run(data: Path, port: int, crisis_after_s: float, seconds: float | None, stop: threading.Event) -> int:
@@ -186,37 +186,19 @@ class HookSink:
 
 
 class MailSink:
-    """An SMTP server that puts each message into a mailbox file; as much of RFC 5321 as a client here needs."""
+    """An SMTP server that puts each message into a mailbox file."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._loop = asyncio.new_event_loop()
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = listener.getsockname()[1]
-        threading.Thread(target=self._serve, args=(listener,), name="mail", daemon=True).start()
+        self._box = mailbox.mbox(path)
+        # Port 0 is not for this controller: it looks the server up by the port it was given.
+        self.port = free_port(FIRST_MAIL_PORT)
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        self._controller.start()
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        self._box.add(envelope.original_content or b"")
+        self._box.flush()
+        return "250 kept"
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    def _serve(self, listener: socket.socket) -> None:
-        self._loop.run_until_complete(asyncio.start_server(self._talk, sock=listener))
-        self._loop.run_forever()
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answer: Callable[[str], None] = lambda text: writer.write(f"{text}\r\n".encode())  # noqa: E731
-        answer("220 moodwire demo")
-        while line := await reader.readline():
-            verb = line[:4].upper().strip()
-            if verb == b"DATA":
-                answer("354 go on")
-                lines = []
-                while (part := await reader.readline()) not in {b".\r\n", b""}:
-                    lines.append(part.removeprefix(b".") if part.startswith(b"..") else part)
-                box = mailbox.mbox(self._path)
-                box.add(b"".join(lines))
-                box.close()
-            answer("221 bye" if verb == b"QUIT" else "250 ok")
-            await writer.drain()
-            if verb == b"QUIT":
-                break
-        writer.close()
+        self._controller.stop()

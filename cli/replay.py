@@ -2,9 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import sqlalchemy as sa
 from rich.console import Console
@@ -14,6 +13,7 @@ from cli.supervisor import Supervisor, command
 from moodwire.errors import BadInput
 from moodwire.settings import Place, Settings
 from moodwire.store import schema
+from moodwire.store.db import Store
 from moodwire.store.health import stage_health
 from moodwire.stream.log import Log
 
@@ -74,10 +74,7 @@ def drained(log: Log) -> bool:
     return all(log.lag(topic, group) == 0 for topic, group in READERS)
 
 
-def summary(store: object) -> str:
-    from moodwire.store.db import Store
-
-    assert isinstance(store, Store)
+def summary(store: Store) -> str:
     tables = (schema.articles, schema.scores, schema.windows, schema.alerts)
     with store.read() as connection:
         counts = [(t.name, connection.execute(sa.select(sa.func.count()).select_from(t)).scalar_one()) for t in tables]
@@ -100,7 +97,3 @@ def shown(console: Console) -> Iterator[Callable[[str], None]]:
             console.print(text)
 
     yield line
-
-
-def files_of(paths: Sequence[str]) -> tuple[Path, ...]:
-    return tuple(Path(path) for path in paths)

@@ -142,10 +142,12 @@ def _item_kind(kind: Any) -> Any:
 
 
 def _from_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
-    if url := environ.get("MOODWIRE_STORE_URL"):
-        raw.setdefault("store", {})["url"] = url
-    if port := environ.get("MOODWIRE_DASHBOARD_PORT"):
-        raw.setdefault("dashboard", {})["port"] = int(port) if port.isdigit() else port
+    url, port = environ.get("MOODWIRE_STORE_URL"), environ.get("MOODWIRE_DASHBOARD_PORT")
+    store, dashboard = raw.setdefault("store", {}), raw.setdefault("dashboard", {})
+    if url and isinstance(store, dict):
+        store["url"] = url
+    if port and isinstance(dashboard, dict):
+        dashboard["port"] = int(port) if port.isdecimal() else port
     channels = raw.get("channels", [])
     for channel in channels if isinstance(channels, list) else []:
         if isinstance(channel, dict):

@@ -70,7 +70,9 @@ class Store:
 def _told(store: Store) -> Iterator[None]:
     try:
         yield
-    except sa.exc.OperationalError as error:
+    except sa.exc.DatabaseError as error:
+        if isinstance(error, sa.exc.IntegrityError | sa.exc.ProgrammingError | sa.exc.DataError):
+            raise  # a fault in moodwire, not in the place
         what = str(error.orig)
         where = store.url.render_as_string(hide_password=True)
         if "locked" in what or "busy" in what:

@@ -1,0 +1,212 @@
+"""The store's contract. Every kind of store is put under these tests: add it to `STORES`."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from moodwire.errors import StoreError
+from moodwire.records import Article, Scored, decode
+from moodwire.store import queries, schema
+from moodwire.store.articles import Draft, drain, known_ids, store_articles, title_key
+from moodwire.store.db import Store, fact, set_fact
+from moodwire.store.health import Pulse, stage_health
+from moodwire.store.scores import store_scores
+from moodwire.stream.embedded import EmbeddedLog
+from tests.helpers import T0, after, scored
+
+STORES: dict[str, Callable[[Path], str]] = {"sqlite": lambda folder: f"sqlite:///{folder / 'moodwire.db'}"}
+FRESH = timedelta(hours=2)
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    store = Store(STORES[request.param](tmp_path))
+    store.upgrade()
+    yield store
+    store.close()
+
+
+def draft(id_: str, title: str, at: float = 0, body: str = "") -> Draft:
+    return Draft(id_, "s", "", title, body, "en", after(at), after(at))
+
+
+def held_articles(store: Store) -> list[tuple[str, int, str]]:
+    a = schema.articles.c
+    with store.read() as connection:
+        return [tuple(row) for row in connection.execute(sa.select(a.id, a.revision, a.story_id).order_by(a.seq))]
+
+
+def test_the_schema_is_the_migrations_last_word(store: Store) -> None:
+    store.upgrade()  # a second time: nothing to do
+    there = sa.inspect(store.engine)
+    for table in schema.metadata.sorted_tables:
+        assert {column["name"] for column in there.get_columns(table.name)} == set(table.c.keys())
+        indices = {index["name"] for index in there.get_indexes(table.name)}
+        assert {index.name for index in table.indexes} <= indices
+
+
+def test_times_come_back_in_utc_to_the_microsecond(store: Store) -> None:
+    seen = T0 + timedelta(microseconds=1)
+    store_articles(store, [draft("a", "t")._replace(seen_at=seen)])
+    assert queries.last_article(store) == seen
+
+
+def test_a_transaction_is_kept_whole_or_not_at_all(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.write() as connection:
+        set_fact(connection, "n", "1")
+        raise ZeroDivisionError
+    with store.read() as connection:
+        assert fact(connection, "n", "none") == "none"
+
+
+def test_an_equal_article_is_known_and_another_text_is_a_revision(store: Store) -> None:
+    assert store_articles(store, [draft("a", "One"), draft("a", "One")]) == (1, 0, 1)
+    assert store_articles(store, [draft("a", "One", body="more")]) == (0, 1, 0)
+    assert store_articles(store, [draft("a", "One")]) == (0, 0, 1), "back to a text that was had before"
+    assert [row[:2] for row in held_articles(store)] == [("a", 1), ("a", 2)]
+    assert known_ids(store, {"a", "b"}) == {"a"}
+
+
+def test_a_story_is_an_equal_title_within_72_hours_of_its_first_copy(store: Store) -> None:
+    hour = 3600
+    store_articles(store, [draft("a", "Acme: Profit UP!"), draft("b", "acme profit up", 71 * hour)])
+    store_articles(store, [draft("c", "RT @x: Acme profit, up https://t.co/1", 72 * hour)])
+    store_articles(store, [draft("d", "Acme profit up", 73 * hour), draft("e", "Acme profit up", 74 * hour)])
+    assert [story for _, _, story in held_articles(store)] == ["a", "a", "a", "d", "d"]
+
+
+def test_articles_without_words_in_the_title_are_stories_of_their_own(store: Store) -> None:
+    assert title_key("!!!") == ""
+    store_articles(store, [draft("a", "!!!"), draft("b", "???")])
+    assert [story for _, _, story in held_articles(store)] == ["a", "b"]
+
+
+def test_the_outbox_gives_each_article_to_the_log_in_order_and_again_after_a_crash(
+    store: Store, tmp_path: Path
+) -> None:
+    log = EmbeddedLog(tmp_path / "log")
+    store_articles(store, [draft(f"a{n}", f"title {n}", n) for n in range(5)])
+    assert drain(store, log, limit=3) == 3
+    with store.write() as connection:
+        set_fact(connection, "outbox", "0")  # the crash: appended, not noted
+    assert drain(store, log) == 5
+    assert drain(store, log) == 0
+    appended = [decode(message.value) for message in log.read("articles", 0, 100)]
+    assert [a.id for a in appended if isinstance(a, Article)] == ["a0", "a1", "a2", "a0", "a1", "a2", "a3", "a4"]
+
+
+def test_the_first_score_of_a_key_stays(store: Store) -> None:
+    first = scored(1, 0, "negative")
+    again = replace(first, sentiment=scored(1, 0, "positive").sentiment, offset=9)
+    assert store_scores(store, [first], FRESH) == [first]
+    assert store_scores(store, [again, first], FRESH) == [first, first]
+
+
+counts = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, 3), st.sets(st.sampled_from(["all", "entity:X", "topic:t"]))),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(counts, st.integers(1, 6))
+def test_an_article_and_a_story_count_once_a_series_by_their_first_record(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, set[str]]], batch: int
+) -> None:
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('s') / 'm.db'}")
+    store.upgrade()
+    revisions: dict[int, int] = {}
+    records: list[Scored] = []
+    for offset, (id_, story, series) in enumerate(rows):
+        revisions[id_] = revisions.get(id_, 0) + 1
+        records.append(
+            scored(
+                offset, offset, series=tuple(sorted(series)), story=f"s{story}", id_=f"i{id_}", revision=revisions[id_]
+            )
+        )
+    for at in range(0, len(records), batch):
+        store_scores(store, records[at : at + batch], FRESH)
+    c = schema.counted.c
+    with store.read() as connection:
+        got = connection.execute(sa.select(c.series, c.offset, c.id, c.story_id, c.first_article, c.first_story)).all()
+    store.close()
+    assert len(got) == sum(len(series) for _, _, series in rows)
+    articles: set[tuple[str, str]] = set()
+    stories: set[tuple[str, str]] = set()
+    for series_, _, id__, story_, first_article, first_story in sorted(got, key=lambda row: row[1]):
+        assert first_article == ((series_, id__) not in articles)
+        assert first_story == ((series_, story_) not in stories)
+        articles.add((series_, id__))
+        stories.add((series_, story_))
+
+
+def test_known_at_is_the_clock_s_live_and_the_data_s_in_a_replay(store: Store) -> None:
+    live = replace(scored(1, 0), replayed=False)
+    before = store.now()
+    store_scores(store, [live, scored(2, 0)], FRESH)
+    s = schema.scores.c
+    with store.read() as connection:
+        known = {row.id: row.known_at for row in connection.execute(sa.select(s.id, s.known_at))}
+    assert before <= known["a1"] <= store.now()
+    assert known["a2"] == after(1)
+
+
+def test_queries_give_what_was_stored_with_the_records_names(store: Store) -> None:
+    store_articles(store, [draft("a1", "One", 0), draft("a2", "Two", 120), draft("a3", "one", 60)])
+    store_scores(
+        store,
+        [
+            scored(1, 0, "negative", ("all", "entity:X")),
+            scored(2, 120, "positive"),
+            scored(3, 60, "negative", story="a1"),
+        ],
+        FRESH,
+    )
+    articles = queries.articles(store)
+    assert list(articles["id"]) == ["a2", "a3", "a1"]
+    assert {"id", "title", "published_at", "score", "topic", "model", "known_at", "entities"} <= set(articles.columns)
+    assert articles["score"].tolist() == pytest.approx([0.7, -0.7, -0.7])
+    assert list(queries.articles(store, "entity:X")["id"]) == ["a1"]
+    assert list(queries.articles(store, None, after(60), after(120))["id"]) == ["a3"]
+    assert list(queries.articles(store, limit=1)["id"]) == ["a2"]
+    stories = queries.stories(store)
+    assert dict(zip(stories["id"], stories["copies"], strict=True)) == {"a2": 1, "a1": 2}
+    assert articles["entities"][0] == [{"symbol": "X", "score": 0.7}]
+
+
+def test_a_pulse_is_seen(store: Store) -> None:
+    pulse = Pulse(store, "trends", lambda: T0)
+    pulse.processed(3)
+    pulse.dead_letter()
+    pulse.note = "busy"
+    pulse.beat(now=True)
+    (health,) = stage_health(store)
+    assert (health.name, health.processed, health.dead_letters, health.note) == ("trends", 3, 1, "busy")
+    assert health.memory_mb > 10
+
+
+def test_a_locked_database_is_told_in_words(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'm.db'}", busy_s=0.05)
+    store.upgrade()
+    holder = sqlite3.connect(tmp_path / "m.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match=r"is locked by another program.*close what holds it") as caught:
+        store_articles(store, [draft("a", "One")])
+    assert caught.value.exit_code == 5
+    holder.execute("ROLLBACK")
+    assert store_articles(store, [draft("a", "One")]).new == 1
+    holder.close()
+    store.close()
+
+
+def test_a_file_that_is_no_database_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "m.db").write_bytes(b"something else entirely" * 100)
+    with pytest.raises(StoreError, match="cannot be used"):
+        Store(f"sqlite:///{tmp_path / 'm.db'}").upgrade()

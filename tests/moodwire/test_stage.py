@@ -1,0 +1,83 @@
+"""The loop that the stages share: what it commits, and what becomes of a record that cannot be read."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from moodwire.errors import AssignmentLost
+from moodwire.records import Article, DeadLetter, decode, encode
+from moodwire.stage import DEAD_LETTERS, Context, Taken, consume
+from tests.helpers import article, context
+
+
+def put(c: Context, *values: bytes) -> None:
+    c.log.append("articles", [("k", value, None) for value in values])
+
+
+def ids(batch: Sequence[Taken]) -> list[str]:
+    return [taken.record.id for taken in batch if isinstance(taken.record, Article)]
+
+
+def test_a_bad_record_is_buried_with_its_place_and_the_others_go_on(tmp_path: Path) -> None:
+    c = context(tmp_path)
+    put(c, encode(article(1, "one", 0)), b"{cut in half", encode(article(2, "two", 0)))
+    got: list[str] = []
+
+    def handle(batch: Sequence[Taken]) -> None:
+        got.extend(ids(batch))
+        c.stop.set()
+
+    consume(c, "articles", "g", handle)
+    assert got == ["a1", "a2"]
+    with c.log.consumer(DEAD_LETTERS, "t") as reader:
+        (message,) = reader.poll(10, 1)
+    letter = decode(message.value)
+    assert isinstance(letter, DeadLetter)
+    assert (letter.topic, letter.excerpt) == ("articles", "{cut in half")
+    assert "not a moodwire record" in letter.reason
+    assert c.log.lag("articles", "g") == 0
+
+
+def test_nothing_is_committed_when_the_handling_fails(tmp_path: Path) -> None:
+    c = context(tmp_path)
+    put(c, encode(article(1, "one", 0)))
+
+    def fail(batch: Sequence[Taken]) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        consume(c, "articles", "g", fail)
+    assert c.log.lag("articles", "g") == 1
+
+
+def test_only_what_the_handler_finished_with_is_committed(tmp_path: Path) -> None:
+    c = context(tmp_path)
+    put(c, *(encode(article(number, "x", 0)) for number in range(5)))
+
+    def handle(batch: Sequence[Taken]) -> Mapping[int, int]:
+        c.stop.set()
+        return {batch[1].message.partition: batch[1].message.offset + 1}
+
+    consume(c, "articles", "g", handle)
+    again = context(tmp_path)
+    got: list[str] = []
+
+    def rest(batch: Sequence[Taken]) -> None:
+        got.extend(ids(batch))
+        again.stop.set()
+
+    consume(again, "articles", "g", rest)
+    assert got == ["a2", "a3", "a4"]
+
+
+def test_a_consumer_that_was_replaced_hears_of_it(tmp_path: Path) -> None:
+    c = context(tmp_path)
+    put(c, encode(article(1, "one", 0)))
+
+    def handle(batch: Sequence[Taken]) -> None:
+        c.log.consumer("articles", "g").close()  # another one takes over while this one works
+
+    with pytest.raises(AssignmentLost, match="taken over"):
+        consume(c, "articles", "g", handle)
+    assert c.log.lag("articles", "g") == 1
