@@ -94,7 +94,7 @@ def _alert(change: Change, tick: Tick, stories: Any) -> Alert:
         since=since,
         window_s=round(change.rule.window_s),
         observed=verdict.observed,
-        expected=0.0 if verdict.expected != verdict.expected else verdict.expected,
+        expected=verdict.expected,
         log10_tail=verdict.log10_tail,
         reason=step.reason,
         evidence=stories,

@@ -1,14 +1,15 @@
 """What the alarms know between ticks: counts by series, and incidents. No clock, no store."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from alerts.detect import HOUR_S, Count, History, Span, Verdict, judge, matches, moments
+from alerts.detect import HOUR_S, Count, History, Span, Verdict, baseline, judge, matches, moments
 from alerts.incidents import Incident, Step, advance
 from moodwire.settings import Rule
 
-FORGET_EVERY_S = HOUR_S
+FORGET_EVERY_S = 6 * HOUR_S
 
 
 class Change(NamedTuple):
@@ -122,6 +123,9 @@ class Watch:
         self._incidents[key] = step.incident
         if not step.changed:
             return []
+        if math.isnan(verdict.expected):  # too few stories to be judged; the end of an incident still tells the usual
+            usual = baseline(self._histories[series], rule, now_s, began_s, spikes)
+            verdict = verdict._replace(expected=usual.rate * rule.window_s / HOUR_S)
         kept = self._spikes[key]
         if step.changed == "firing":
             # The surge began before it was noticed: its whole window stays out of later baselines.

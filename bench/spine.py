@@ -8,7 +8,6 @@ import gzip
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -30,7 +29,8 @@ from cli.supervisor import Supervisor, command
 from moodwire.configfile import load
 from moodwire.settings import Place
 from moodwire.store import schema
-from moodwire.store.health import stage_health
+from moodwire.store.db import Store
+from moodwire.store.health import StageHealth, stage_health
 
 LINES = 20_000
 STREAM = "stocknet/stocknet_stream.jsonl.gz"
@@ -76,44 +76,55 @@ def replays(stream: Path) -> None:
 
 
 def flow(stream: Path, lines: int, engine: str) -> tuple[float, float, dict[str, int]]:
-    """A replay into an empty folder: articles/s from the first to the last record, core ms an article, MB by stage."""
+    """A replay into an empty folder: articles/s from the first to the last record, core ms an article, MB by stage.
+
+    Starting a process is not the flow: the stages are up before the first article comes, the clock runs from then on,
+    and what ingest takes to do nothing is not counted.
+    """
     with tempfile.TemporaryDirectory() as folder:
         place = configured(Path(folder), engine)
         settings = load(place.config, {})
         store, log = open_store(place, settings), open_log(place, settings)
         stages = ("classifier", "trends", "alerts")
         commands = {stage: command(place, "run", stage) for stage in stages}
-        # Every stage is up before the first article comes: starting them is not the flow.
-        words = replay_words(Replay((stream,), None, lines))
-        spent: dict[str, float] = {}
-        memory: dict[str, int] = {}
+        nothing = Path(folder) / "nothing.jsonl"
+        nothing.touch()
+        elsewhere = Place(Path(folder) / "elsewhere", place.config)
+        start_s, _ = watched(elsewhere, nothing, 0, lambda: False)
         with Supervisor(place, commands) as supervisor:
-            until(
-                lambda: (
-                    {stage.name for stage in stage_health(store) if stage.note != "" or stage.name != "classifier"}
-                    >= set(stages)
-                )
-            )
+            until(lambda: {stage.name for stage in stage_health(store) if ready(stage)} >= set(stages))
             idle = {stage: core_s(pid) for stage, pid in supervisor.pids().items()}
-            began = time.perf_counter()
-            ingest = subprocess.Popen(command(place, *words))
-            ingest_core = 0.0
-            while ingest.poll() is None:
-                ingest_core = core_s(ingest.pid) or ingest_core
-                time.sleep(0.01)
+            ingest_s, began = watched(place, stream, lines, lambda: log.end("articles") > 0)
             until(lambda: drained(log))
             took = time.perf_counter() - began
-            for stage, pid in supervisor.pids().items():
-                spent[stage] = core_s(pid) - idle[stage]
-                memory[stage] = psutil.Process(pid).memory_info().rss // 2**20
+            pids = supervisor.pids()
+            spent = {stage: core_s(pid) - idle[stage] for stage, pid in pids.items()}
+            memory = {stage: psutil.Process(pid).memory_info().rss // 2**20 for stage, pid in pids.items()}
         with store.read() as connection:
             count = connection.execute(sa.select(sa.func.count()).select_from(schema.scores)).scalar_one()
         store.close()
         log.close()
-        spent["ingest"] = ingest_core
+        spent["ingest"] = ingest_s - start_s
         told = ", ".join(f"{stage} {1e3 * seconds / count:.3f}" for stage, seconds in spent.items())
         print(f"  {engine}, {lines} lines: {count} articles in {took:.2f} s; core ms an article: {told}")
         return count / took, 1e3 * sum(spent.values()) / count, memory
+
+
+def watched(place: Place, file: Path, lines: int, begun: Callable[[], bool]) -> tuple[float, float]:
+    """Ingest on a file: its core seconds, and the time at which `begun` first held."""
+    process = psutil.Popen(command(place, *replay_words(Replay((file,), None, lines))))
+    at = 0.0
+    while process.status() != psutil.STATUS_ZOMBIE:  # it ended, and can still be asked for its times
+        at = at or (time.perf_counter() if begun() else 0.0)
+        time.sleep(0.005)
+    times = process.cpu_times()
+    if process.wait() != 0:
+        sys.exit("ingest failed")
+    return times.user + times.system, at
+
+
+def ready(stage: StageHealth) -> bool:
+    return stage.note != "" or stage.name != "classifier"  # the classifier's note names its model once it is loaded
 
 
 def live(seconds: float) -> None:
@@ -179,16 +190,13 @@ def first_lines(stream: Path, count: int) -> Iterator[bytes]:
             yield line
 
 
-def scored(store: object) -> int:
-    with store.read() as connection:  # type: ignore[attr-defined]
+def scored(store: Store) -> int:
+    with store.read() as connection:
         return int(connection.execute(sa.select(sa.func.count()).select_from(schema.scores)).scalar_one())
 
 
 def core_s(pid: int) -> float:
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
+    times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 
 

@@ -28,7 +28,7 @@ from classifier.data import Example, training
 from classifier.labels import SENTIMENTS, TOPICS
 from classifier.text import normalise
 
-VERSION = "0.2"
+VERSION = "0.1"
 SEED = 7
 BATCH = 32
 RATE = 1e-4  # peak learning rate of the encoder
@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True, help="folder of the pretrained MiniLM")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="where the weights go")
     parser.add_argument("--checkpoint", type=Path, required=True, help="where checkpoints are kept")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     options = parser.parse_args()
     train(options.data, options.base, options.out, options.checkpoint, options.epochs)
 

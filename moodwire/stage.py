@@ -44,7 +44,7 @@ def consume(  # the order in here is the order of writes of the design: store, a
     topic: str,
     group: str,
     handle: Handle,
-    max_records: int = 500,
+    max_records: int = 2000,
 ) -> None:
     """Until the stop: read `topic`, hand each batch to `handle`, which stores and then appends, then commit.
 

@@ -30,7 +30,8 @@ def handler(context: Context) -> Callable[[Sequence[Taken]], None]:
     def handle(batch: Sequence[Taken]) -> None:
         records = [(t.message.partition, t.record) for t in batch if isinstance(t.record, Scored | Heartbeat)]
         new = [record for _, record in records if isinstance(record, Scored) and progress.is_new(record)]
-        keys = {(series.name, floor_time(r.published_at, WINDOW_S)) for r in new for series in r.series}
+        starts = [floor_time(record.published_at, WINDOW_S) for record in new]
+        keys = {(series.name, start) for record, start in zip(new, starts, strict=True) for series in record.series}
         until = {**progress.consumed, **{record.partition: record.offset for record in new}}
         with context.store.read() as connection:
             totals = totals_until(connection, keys, progress.consumed)

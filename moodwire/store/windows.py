@@ -96,10 +96,7 @@ def within(positions: Positions) -> sa.ColumnElement[bool]:
 
 def store_windows(store: Store, windows: Sequence[Window]) -> None:
     """Keep each window's newest revision."""
-    rows = [
-        {name: getattr(window, name) for name in schema.windows.c.keys()}  # noqa: SIM118 (a column collection, not a dict)
-        for window in windows
-    ]
+    rows = [msgspec.structs.asdict(window) for window in windows]  # the table's columns are the record's fields
     with store.write() as connection:
         upsert(connection, schema.windows, rows, newer=schema.windows.c.revision)
 
