@@ -41,6 +41,16 @@ def arm(point: str, count: int, marker: Path) -> None:
     setattr(owner, name, deadly)
 
 
+def small_batches() -> None:
+    """Many batches, so that the chosen moment comes, however fast the stages before this one are."""
+    real = EmbeddedConsumer.poll
+
+    def poll(self: EmbeddedConsumer, max_records: int, timeout_s: float) -> Any:
+        return real(self, min(max_records, 100), timeout_s)
+
+    EmbeddedConsumer.poll = poll  # type: ignore[method-assign]
+
+
 def commit_first() -> None:
     """The fault that the design forbids: records are committed as soon as they are read."""
     real = EmbeddedConsumer.poll
@@ -57,6 +67,7 @@ def commit_first() -> None:
 if __name__ == "__main__":
     at = sys.argv.index("--")
     point, count, marker, *options = sys.argv[1:at]
+    small_batches()
     if "--commit-first" in options:
         commit_first()
     if not Path(marker).exists():
