@@ -127,10 +127,21 @@ def judge(history: History, rule: Rule, now_s: int, began_s: int, spikes: Sequen
     if now_s - began_s < MINIMUM_HISTORY_S:
         return verdict(False, f"{told}; but the history is shorter than a day")
     if tail > math.log10(rule.tail):
-        return verdict(False, f"{told}: chance 10^{tail:.1f}, not below {rule.tail:g}")
+        return verdict(False, f"{told}: {odds(tail)}, not rarer than {rule.tail:g}")
     if log10_lower(observed, known.share) < math.log10(LOWER_SHARE):
         return verdict(False, f"{told}; but their share is below the usual {known.share:.0%}: busy, not bad")
-    return verdict(True, f"{told}: chance 10^{tail:.1f}")
+    return verdict(True, f"{told}: {odds(tail)}")
+
+
+def odds(log10_p: float) -> str:
+    """A probability in words."""
+    if log10_p < -12:
+        return "a chance of less than 1 in a trillion"
+    count = 10**-log10_p
+    for unit, name in ((1e9, " billion"), (1e6, " million"), (1, "")):
+        if count >= unit:
+            return f"a chance of 1 in {float(f'{count / unit:.2g}'):,.12g}{name}"
+    return "a chance of 1 in 1"
 
 
 def log10_tail(count: int, mean: float, shape: float) -> float:

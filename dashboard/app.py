@@ -92,7 +92,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
         table = queries.overview(store, now, span)
         return (
             lead(table, span_of(search)),
-            [alert_card(alert) for alert in queries.open_incidents(store)],
+            [alert_card(alert, names) for alert in queries.open_incidents(store)],
             figures.mood(queries.mood(store, "all", now - span, now, freq_s), f"all{hours}"),
             series_rows(table, names),
             heat_of(table, now, span),
@@ -127,7 +127,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
     def all_alerts(_: int, path: str | None) -> Any:
         if path != "/alerts":
             return no_update
-        return alert_list(queries.alert_records(store, limit=200))
+        return alert_list(queries.alert_records(store, limit=200), names)
 
     return app
 
@@ -256,20 +256,25 @@ def signed(value: float) -> Any:
     if value != value:
         return html.Span("–", className="faint")
     kind = "good" if value > 0.05 else "bad" if value < -0.05 else "even"
-    return html.Span(f"{value:+.2f}".replace("-", "−"), className=kind)
+    return html.Span(figure(value), className=kind)
 
 
-def alert_card(alert: Alert) -> Any:
+def figure(score: float) -> str:
+    return f"{score:+.2f}".replace("-", "−")
+
+
+def alert_card(alert: Alert, names: dict[str, str]) -> Any:
     stories = [
         html.Li(
-            [external(story.title, story.url), html.Span(f" {story.source}, {story.score:+.2f}", className="faint")]
+            [external(story.title, story.url), html.Span(f" {story.source}, {figure(story.score)}", className="faint")]
         )
         for story in alert.evidence
     ]
     mark = "▲ " if alert.state == "firing" else "✓ "
+    link = dcc.Link(pretty(alert.series, names), href=f"/series/{quote(alert.series, safe='')}")
     return html.Article(
         [
-            html.H3([mark, dcc.Link(alert.series, href=f"/series/{quote(alert.series, safe='')}"), f" {alert.state}"]),
+            html.H3([mark, link, f": {alert.state}"]),
             html.P(f"{alert.at:%Y-%m-%d %H:%M:%S} UTC, rule {alert.rule}: {alert.reason}"),
             html.Ol(stories) if stories else None,
         ],
@@ -277,10 +282,10 @@ def alert_card(alert: Alert) -> Any:
     )
 
 
-def alert_list(found: Sequence[Alert]) -> list[Any]:
+def alert_list(found: Sequence[Alert], names: dict[str, str]) -> list[Any]:
     if not found:
         return [html.Div("No alarm so far. Rules stand in moodwire.toml under [[rules]].", className="empty")]
-    return [alert_card(alert) for alert in found]
+    return [alert_card(alert, names) for alert in found]
 
 
 def external(title: str, url: str) -> Any:

@@ -13,6 +13,7 @@ from moodwire.records import Alert, Scored, decode, from_micros, micros
 from moodwire.store import schema
 from moodwire.store.db import Store
 
+COMPARABLE = 5  # stories; a score of fewer is not compared with
 _ARTICLE = ("id", "revision", "source", "url", "title", "published_at", "seen_at", "story_id", "language")
 
 
@@ -162,8 +163,8 @@ def mood(store: Store, series: str, start: datetime, end: datetime, freq_s: int)
 def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd.DataFrame:
     """One row a series with stories in the last two spans: score, its change, stories, negatives, and their course.
 
-    Columns: series, score, change (against the span before), stories, negative, trend (scores of `bins` parts of the
-    span, None without stories), volume (stories of each part).
+    Columns: series, score, change (against the span before; NaN where that had too few stories), stories, negative,
+    trend (scores of `bins` parts of the span, None without stories), volume (stories of each part).
     """
     w = schema.windows.c
     begin = now - 2 * span
@@ -197,6 +198,8 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
         np.add.at(totals, at, group["total"].to_numpy(dtype=float))
         np.add.at(negative, at, group["negative"].to_numpy(dtype=float))
         now_score, before = _mean(totals[:bins], stories_[:bins]), _mean(totals[bins:], stories_[bins:])
+        if stories_[bins:].sum() < COMPARABLE:
+            before = float("nan")
         rows.append(
             {
                 "series": series,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from alerts.detect import Count, History, judge, log10_lower, log10_tail, matches, moments
+from alerts.detect import Count, History, judge, log10_lower, log10_tail, matches, moments, odds
 from alerts.incidents import Incident, advance
 from alerts.watch import Watch
 from moodwire.settings import Rule
@@ -45,6 +45,14 @@ def test_the_share_s_tail_is_the_binomial_s(stories: int, negative: int, share: 
     negative = min(negative, stories)
     exact = stats.binom.logcdf(negative, stories, share) / math.log(10)
     assert log10_lower(Count(stories, negative), share) == pytest.approx(max(exact, -300), rel=1e-6, abs=1e-9)
+
+
+def test_a_chance_is_told_in_words() -> None:
+    assert odds(-10.5) == "a chance of 1 in 32 billion"
+    assert odds(-6) == "a chance of 1 in 1 million"
+    assert odds(math.log10(1 / 2300)) == "a chance of 1 in 2,300"
+    assert odds(0) == "a chance of 1 in 1"
+    assert odds(-300) == "a chance of less than 1 in a trillion"
 
 
 def test_a_surge_fires_with_its_reason_and_quiet_does_not() -> None:

@@ -147,7 +147,7 @@ def test_a_series_and_the_alerts_are_shown(site: tuple[Context, str], chrome: Ch
     see(chrome, "Its stories")
     see(chrome, "Plain story")
     chrome.get(f"{url}/alerts")
-    see(chrome, "entity:X firing")
+    see(chrome, "X · Xenon Motors: firing")
     assert chrome.find_elements(By.CSS_SELECTOR, "a[href^=javascript]") == []
     clean(chrome)
 
