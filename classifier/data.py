@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import gzip
 import hashlib
 import json
 import re
@@ -12,7 +13,11 @@ from typing import NamedTuple
 from classifier.labels import SENTIMENTS
 from classifier.text import identity
 
+SHORTEST = 20  # letters of a text without labels
+MOST_ENTITIES = 4  # of one
+PIECE_WORDS, LONGEST_WORDS = 80, 800  # of an article's body
 TFNS_LABELS = (0, 2, 1)  # index in SENTIMENTS of its labels bearish, bullish, neutral
+_CASHTAG = re.compile(r"\$[A-Za-z]{1,5}\b")
 _BROKEN_CELL = re.compile(r"['\"](.+?)['\"]\s*:\s*['\"](positive|negative|neutral)['\"]")
 
 
@@ -68,22 +73,40 @@ def finentity(folder: Path, held_out: bool) -> list[Example]:
     ]
 
 
+def surge(folder: Path) -> list[Example]:
+    """Posts about stocks with a sentiment, no neutral ones. For tests only."""
+    rows = _csv(folder / "surge" / "sentiment.csv")
+    return [Example(row["Tweet Text"], sentiment=SENTIMENTS.index(row["Sentiment"].lower())) for row in rows]
+
+
+def taborda(folder: Path) -> list[Example]:
+    """The labelled ones of Taborda's stock market tweets. For tests only."""
+    rows = _csv(folder / "taborda" / "Taborda_tweets_labelled.csv", ";")
+    return [Example(row["text"], sentiment=SENTIMENTS.index(row["sentiment"])) for row in rows if row["sentiment"]]
+
+
 def is_held_out(text: str) -> bool:
     return int(hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), 16) % 5 == 0
 
 
+def digest(text: str) -> str:
+    """Of a text's identity, as the lists of hashes beside the weights have it."""
+    return hashlib.sha1(identity(text).encode(), usedforsecurity=False).hexdigest()[:12]
+
+
+def validation(folder: Path) -> list[Example]:
+    """All that measures the weights and must not shape them."""
+    return [
+        *tfns(folder, "valid"),
+        *topics(folder, "valid"),
+        *sentfin(folder, held_out=True),
+        *finentity(folder, held_out=True),
+    ]
+
+
 def training(folder: Path) -> list[Example]:
-    """All that may shape the weights: one example a text, no text of a validation file or a held-out fifth."""
-    barred = {
-        identity(example.text)
-        for examples in (
-            tfns(folder, "valid"),
-            topics(folder, "valid"),
-            sentfin(folder, held_out=True),
-            finentity(folder, held_out=True),
-        )
-        for example in examples
-    }
+    """All that may shape the weights by its labels: one example a text, none of a validation text."""
+    barred = {identity(example.text) for example in validation(folder)}
     merged: dict[str, Example] = {}
     for example in _training_sources(folder):
         key = identity(example.text)
@@ -97,6 +120,31 @@ def training(folder: Path) -> list[Example]:
     return list(merged.values())
 
 
+def unlabelled(folder: Path) -> list[Example]:
+    """Tweets and news that no one labelled, each once, none of a validation or training text; cashtags as entities."""
+    seen = {identity(example.text) for example in (*validation(folder), *_training_sources(folder))}
+    found: list[Example] = []
+    for text in _unlabelled_texts(folder):
+        key = identity(text)
+        if len(key) >= SHORTEST and key not in seen:
+            seen.add(key)
+            # No sentiment is known towards them: -1.
+            entities = tuple((match.start(), match.end(), -1) for match in _CASHTAG.finditer(text))
+            found.append(Example(text, entities=entities[:MOST_ENTITIES]))
+    return found
+
+
+def _unlabelled_texts(folder: Path) -> Iterator[str]:
+    with gzip.open(folder / "stocknet" / "stocknet_stream.jsonl.gz", "rt", encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)["title"]
+    for article in json.loads((folder / "finentity" / "news_20230105.json").read_text()):
+        yield article["title"] or ""
+        words = (article["content"] or "").split()
+        for at in range(0, min(len(words), LONGEST_WORDS), PIECE_WORDS):
+            yield " ".join(words[at : at + PIECE_WORDS])
+
+
 def _training_sources(folder: Path) -> Iterator[Example]:
     yield from tfns(folder, "train")
     yield from topics(folder, "train")
@@ -104,9 +152,9 @@ def _training_sources(folder: Path) -> Iterator[Example]:
     yield from finentity(folder, held_out=False)
 
 
-def _csv(path: Path) -> Iterator[dict[str, str]]:
+def _csv(path: Path, delimiter: str = ",") -> Iterator[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file)
+        yield from csv.DictReader(file, delimiter=delimiter)
 
 
 def _decisions(cell: str) -> dict[str, str]:

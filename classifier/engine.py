@@ -30,14 +30,40 @@ class Engine(Protocol):
         """
 
 
-def open_engine(name: str, weights: Path = WEIGHTS, threads: int | None = None) -> Engine:
-    """The engine by its name in the configuration. Raises ModelError where the weights are not sound."""
+def open_engine(name: str, folder: Path = WEIGHTS, threads: int | None = None) -> Engine:
+    """The engine by its name in the configuration: `auto` is `torch` where there is a GPU and PyTorch, else `openvino`.
+
+    Raises ModelError where the weights are not sound, or PyTorch is asked for and not there.
+    """
     if name == "dummy":
         from classifier.dummy_engine import DummyEngine
 
         return DummyEngine()
-    if name in {"auto", "openvino"}:
-        from classifier.openvino_engine import OpenVinoEngine
+    if name not in {"auto", "openvino", "torch"}:
+        raise ModelError(
+            f"there is no engine {name!r}; model.engine in moodwire.toml takes auto, openvino, torch or dummy"
+        )
+    from classifier import weights
+    from classifier.model_engine import Forward, ModelEngine
 
-        return OpenVinoEngine(weights, threads)
-    raise ModelError(f"there is no engine {name!r}; model.engine in moodwire.toml takes auto, openvino or dummy")
+    forward: Forward
+    loaded = weights.load(folder)
+    if name == "torch" or (name == "auto" and gpu_is_there()):
+        try:
+            from classifier.torch_forward import TorchForward
+        except ImportError as error:
+            raise ModelError(f"the engine torch needs PyTorch ({error}): pip install 'moodwire[gpu]'") from error
+        forward = TorchForward(loaded, "cuda" if gpu_is_there() else "cpu")
+    else:
+        from classifier.openvino_forward import OpenVinoForward
+
+        forward = OpenVinoForward(loaded, threads)
+    return ModelEngine(folder, loaded, forward)
+
+
+def gpu_is_there() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())

@@ -1,146 +1,159 @@
-"""Training the classifier: one encoder, a head each for sentiment, topic and sentiment towards an entity.
+"""Training the shipped weights: `moodwire train`. Needs the extra `gpu` (PyTorch, transformers).
 
-    python -m classifier.train --data DIR --base DIR --out DIR --checkpoint DIR
-
-Needs the extra `gpu` (PyTorch, transformers). A killed run goes on from its last checkpoint.
+Four steps, each of which goes on where it was killed: the encoder is trained further on finance text without labels;
+teachers are fine-tuned from it, with different seeds; they score texts without labels; the student, which ships,
+learns from labels and teachers (knowledge distillation, Hinton et al. 2015, with the labelled loss mixed in).
 """
 
-import argparse
 import hashlib
 import json
-import math
 import os
-import random
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from safetensors.torch import save
 from tokenizers import Tokenizer
-from torch import nn
 from torch.nn import functional as F
-from transformers import BertModel
 
-from classifier.data import Example, training
+from classifier import network
+from classifier.data import Example, digest, training, unlabelled, validation
+from classifier.engine import Scores, open_engine
+from classifier.fit import Recipe, fit
 from classifier.labels import SENTIMENTS, TOPICS
+from classifier.network import Logits, Network
+from classifier.pretrain import pretrain
 from classifier.text import normalise
 
-VERSION = "0.1"
-SEED = 7
-BATCH = 32
-RATE = 1e-4  # peak learning rate of the encoder
-HEAD_RATE = 1e-3
-WARMUP = 0.06
-SMOOTHING = 0.05
+VERSION = "0.3"
+SMOOTHING = 0.05  # of the labels
+SOFT = 0.5  # weight of the teachers' opinion where there is a label too
 MAX_TOKENS = 128
-CHECKPOINT_S = 120.0
+DEV = 20  # one text in so many is held back: by it temperatures are fitted and epochs chosen
+FURTHER = Recipe(epochs=2, rate=3e-4, head_rate=3e-4, batch=64, average=0.99, frozen=False, seed=11)
+TEACHER = Recipe(epochs=3, rate=1e-4, head_rate=1e-3)
+TEACHER_SEEDS = (7, 8, 9)
+STUDENT = Recipe(epochs=3, rate=1.5e-4, head_rate=1e-3)
+NONE = -100
 
 
-class Classifier(nn.Module):  # type: ignore[misc, unused-ignore]  # torch is not there where this is checked
-    """Token ids to logits. The pooled vector is the mean of the token vectors."""
-
-    def __init__(self, base: Path) -> None:
-        super().__init__()
-        self.encoder = BertModel.from_pretrained(base, add_pooling_layer=False)
-        width = self.encoder.config.hidden_size
-        self.sentiment = nn.Linear(width, len(SENTIMENTS))
-        self.topic = nn.Linear(width, len(TOPICS))
-        self.entity = nn.Linear(2 * width, len(SENTIMENTS))
-        self.dropout = nn.Dropout(0.1)
-
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor, spans: Sequence[tuple[int, int, int]]) -> Any:
-        """ids, mask: (batch, tokens); spans: (row, first token, last token + 1). Logits of the three heads."""
-        hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        weights = mask.unsqueeze(-1).to(hidden.dtype)
-        pooled = (hidden * weights).sum(1) / weights.sum(1)
-        towards = None
-        if spans:
-            parts = [torch.cat([hidden[row, first:last].mean(0), pooled[row]]) for row, first, last in spans]
-            towards = self.entity(self.dropout(torch.stack(parts)))
-        return self.sentiment(self.dropout(pooled)), self.topic(self.dropout(pooled)), towards
-
-
-class Encoded:
-    """An example as token ids, its entity spans as token spans."""
+class Item:
+    """An example as token ids, its entities as token spans; what is not known is NONE."""
 
     def __init__(self, tokenizer: Tokenizer, example: Example) -> None:
         encoding = tokenizer.encode(normalise(example.text))
         self.ids = encoding.ids
-        self.sentiment = -100 if example.sentiment is None else example.sentiment
-        self.topic = -100 if example.topic is None else example.topic
-        self.spans = []
-        for start, end, label in example.entities:
+        self.sentiment = NONE if example.sentiment is None else example.sentiment
+        self.topic = NONE if example.topic is None else example.topic
+        self.spans: list[tuple[int, int, int]] = []  # first token, last token + 1, sentiment
+        self.kept: list[int] = []  # which of the example's entities these are
+        for number, (start, end, label) in enumerate(example.entities):
             inside = [i for i, (a, b) in enumerate(encoding.offsets) if b > a and a < end and b > start]
             if inside:
-                self.spans.append((inside[0], inside[-1] + 1, label))
+                self.spans.append((inside[0], inside[-1] + 1, NONE if label < 0 else label))
+                self.kept.append(number)
+        self.opinion: Scores | None = None  # of the teachers
 
 
-def batches(encoded: Sequence[Encoded], rng: random.Random) -> Iterator[list[Encoded]]:
-    """Shuffled batches of similar length, so that little is padding."""
-    order = list(range(len(encoded)))
-    rng.shuffle(order)
-    span = BATCH * 50
-    chunks = []
-    for at in range(0, len(order), span):
-        part = sorted(order[at : at + span], key=lambda i: len(encoded[i].ids))
-        chunks += [part[i : i + BATCH] for i in range(0, len(part), BATCH)]
-    rng.shuffle(chunks)
-    for chunk in chunks:
-        yield [encoded[i] for i in chunk]
+class Corpus(NamedTuple):
+    kept: list[Item]
+    dev: list[Item]
+    tokenizer: Tokenizer
 
 
-def logits_of(model: Classifier, batch: Sequence[Encoded]) -> Any:
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits and labels to the sum over those known
+
+
+def plain(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits, labels, reduction="sum", ignore_index=NONE, label_smoothing=SMOOTHING)
+
+
+def corpus(examples: Sequence[Example], base: Path) -> Corpus:
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+    parts: tuple[list[Item], list[Item]] = ([], [])
+    for example in examples:
+        parts[is_dev(example.text)].append(Item(tokenizer, example))
+    return Corpus(*parts, tokenizer)
+
+
+def is_dev(text: str) -> bool:
+    return int(digest(text), 16) % DEV == 0
+
+
+def logits_of(model: Network, batch: Sequence[Item]) -> Logits:
+    """In bf16 where it can be, given back as f32."""
+    device = next(model.parameters()).device
     width = max(len(item.ids) for item in batch)
-    ids = torch.tensor([item.ids + [0] * (width - len(item.ids)) for item in batch])
-    mask = torch.tensor([[1] * len(item.ids) + [0] * (width - len(item.ids)) for item in batch])
+    ids = torch.tensor([item.ids + [0] * (width - len(item.ids)) for item in batch], device=device)
+    mask = torch.tensor([[1] * len(item.ids) + [0] * (width - len(item.ids)) for item in batch], device=device)
     spans = [(row, first, last) for row, item in enumerate(batch) for first, last, _ in item.spans]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        return model(ids, mask, spans)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        found = model(ids, mask, spans)
+    return Logits(*(part.float() for part in found))
 
 
-def loss_of(model: Classifier, batch: Sequence[Encoded]) -> torch.Tensor:
-    sentiment, topic, towards = logits_of(model, batch)
-    targets = (
-        (sentiment, [item.sentiment for item in batch]),
-        (topic, [item.topic for item in batch]),
-        (towards, [label for item in batch for _, _, label in item.spans]),
+def labels_of(batch: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        torch.tensor([item.sentiment for item in batch]),
+        torch.tensor([item.topic for item in batch]),
+        torch.tensor([label for item in batch for _, _, label in item.spans], dtype=torch.long),
     )
+
+
+def loss_of(model: Network, batch: Sequence[Item], hard: Loss = plain) -> torch.Tensor:
+    """By the batch's size, not by the number of labels known: a rare label does not pull harder in a lucky batch."""
+    logits = logits_of(model, batch)
     total = torch.zeros(())
-    for logits, labels in targets:
-        known = sum(label >= 0 for label in labels)
-        if known:
-            # By the batch's size, not by the number known: a rare label does not pull harder in a lucky batch.
-            part = F.cross_entropy(
-                logits.float(), torch.tensor(labels), reduction="sum", ignore_index=-100, label_smoothing=SMOOTHING
-            )
-            total = total + part / BATCH
-    return total
+    for part, given, opinion in zip(logits, labels_of(batch), opinions_of(batch), strict=True):
+        labels = given.to(part.device)
+        if opinion is None:
+            total = total + hard(part, labels)
+            continue
+        known = labels != NONE
+        against = -(opinion.to(part.device) * F.log_softmax(part, 1)).sum(1)
+        weight = torch.where(known, SOFT, 1.0)
+        total = total + (against * weight).sum() + (1 - SOFT) * hard(part, labels)
+    return total / len(batch)
 
 
-def evaluate(model: Classifier, encoded: Sequence[Encoded]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Logits and labels by head."""
-    model.eval()
-    found: dict[str, tuple[list[torch.Tensor], list[int]]] = {h: ([], []) for h in ("sentiment", "topic", "entity")}
+def opinions_of(batch: Sequence[Item]) -> tuple[torch.Tensor | None, ...]:
+    opinions = [item.opinion for item in batch]
+    if opinions[0] is None:
+        return None, None, None
+    known = [opinion for opinion in opinions if opinion is not None]
+    towards = [item.opinion.entities[k] for item in batch if item.opinion is not None for k in item.kept]
+    return (
+        torch.tensor([opinion.sentiment for opinion in known]),
+        torch.tensor([opinion.topics for opinion in known]),
+        torch.tensor(towards).reshape(-1, 3),
+    )
+
+
+def judged(model: Network, items: Sequence[Item]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Logits and labels by head, of what has labels."""
+    logits: list[list[torch.Tensor]] = [[], [], []]
+    labels: list[list[torch.Tensor]] = [[], [], []]
+    order = sorted(items, key=lambda item: len(item.ids))
     with torch.no_grad():
-        for at in range(0, len(encoded), 64):
-            batch = encoded[at : at + 64]
-            sentiment, topic, towards = logits_of(model, batch)
-            for row, item in enumerate(batch):
-                if item.sentiment >= 0:
-                    found["sentiment"][0].append(sentiment[row].float())
-                    found["sentiment"][1].append(item.sentiment)
-                if item.topic >= 0:
-                    found["topic"][0].append(topic[row].float())
-                    found["topic"][1].append(item.topic)
-            labels = [label for item in batch for _, _, label in item.spans]
-            if labels:
-                found["entity"][0].extend(towards.float())
-                found["entity"][1].extend(labels)
-    model.train()
-    return {head: (torch.stack(logits), torch.tensor(labels)) for head, (logits, labels) in found.items()}
+        for at in range(0, len(order), 64):
+            batch = order[at : at + 64]
+            for head, (part, label) in enumerate(zip(logits_of(model, batch), labels_of(batch), strict=True)):
+                logits[head].append(part[label != NONE])
+                labels[head].append(label[label != NONE])
+    return {
+        name: (torch.cat(logits[head]), torch.cat(labels[head]))
+        for head, name in enumerate(("sentiment", "topic", "entity"))
+    }
+
+
+def worth(model: Network, items: Sequence[Item]) -> float:
+    """Sum over the heads of the mean negative log likelihood: lower is better."""
+    results = judged(model, items)
+    return float(sum(F.cross_entropy(*result).item() for result in results.values()))
 
 
 def temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
@@ -149,109 +162,90 @@ def temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return float(min(grid, key=lambda t: F.cross_entropy(logits / t, labels).item()))
 
 
-def export(model: Classifier, dev: Sequence[Encoded], out: Path, tokenizer: Tokenizer) -> dict[str, float]:
-    """Write weights (fp16) with their temperatures, tokenizer and checksum; returns the figures on the split."""
-    results = evaluate(model, dev)
-    figures = {
-        f"{head}_accuracy": (logits.argmax(1) == labels).float().mean().item()
-        for head, (logits, labels) in results.items()
-    }
-    temperatures = {head: temperature(*result) for head, result in results.items()}
+def fine_tune(model: Network, found: Corpus, recipe: Recipe, folder: Path, hard: Loss = plain) -> None:
+    """Train on what is kept, choose the epoch on the dev split."""
+    lengths = [len(item.ids) for item in found.kept]
+    fit(
+        model,
+        lengths,
+        lambda batch: loss_of(model, [found.kept[i] for i in batch], hard),
+        recipe,
+        folder,
+        lambda: worth(model, found.dev),
+    )
+
+
+def export(model: Network, found: Corpus, out: Path) -> dict[str, float]:
+    """Write weights (fp16) with their temperatures, tokenizer and checksum; returns the accuracies on the dev split."""
+    results = judged(model, found.dev)
     tensors = {
         name: tensor.to(torch.float16).contiguous()
         for name, tensor in model.state_dict().items()
-        if not name.endswith("position_ids")
+        if not name.endswith(("position_ids", "token_type_ids"))
     }
-    out.mkdir(parents=True, exist_ok=True)
     metadata = {
         "name": "moodwire-minilm",
         "version": VERSION,
-        "temperatures": json.dumps(temperatures),
+        "temperatures": json.dumps({head: temperature(*result) for head, result in results.items()}),
         "sentiments": json.dumps(SENTIMENTS),
         "topics": json.dumps(TOPICS),
         "normalisation": "classifier.text.normalise",
     }
     content = save(tensors, metadata)
+    out.mkdir(parents=True, exist_ok=True)
     (out / "model.new").write_bytes(content)
     os.replace(out / "model.new", out / "model.safetensors")
     (out / "model.sha256").write_text(hashlib.sha256(content).hexdigest() + "\n")
-    tokenizer.save(str(out / "tokenizer.json"))
+    whole = Tokenizer.from_str(found.tokenizer.to_str())
+    whole.no_truncation()
+    whole.save(str(out / "tokenizer.json"))
+    return {head: (logits.argmax(1) == labels).float().mean().item() for head, (logits, labels) in results.items()}
+
+
+def opinions(folders: Sequence[Path], examples: Sequence[Example]) -> list[Scores]:
+    """The mean probabilities of several models."""
+    found: list[list[Scores]] = []
+    for folder in folders:
+        engine = open_engine("auto", folder)
+        texts = [example.text for example in examples]
+        spans = [[(start, end) for start, end, _ in example.entities] for example in examples]
+        found.append([])
+        for at in range(0, len(texts), 2048):
+            found[-1] += engine.score(texts[at : at + 2048], spans[at : at + 2048])
+            print(f"  scoring with {folder.name}: {len(found[-1])}/{len(texts)}", end="\r", flush=True)
+        print()
+    means = []
+    for several in zip(*found, strict=True):
+        sentiment, topics = (np.mean([getattr(s, part) for s in several], axis=0) for part in ("sentiment", "topics"))
+        towards = np.mean([s.entities for s in several], axis=0) if several[0].entities else []
+        means.append(Scores(tuple(sentiment), tuple(topics), tuple(map(tuple, towards))))
+    return means
+
+
+def run(data: Path, base: Path, out: Path, work: Path) -> dict[str, float]:
+    """All steps; `work` keeps what a later run goes on from. Returns the accuracies on the dev split by head."""
+    labelled, rest = training(data), unlabelled(data)
+    print(f"{len(labelled)} texts with labels, {len(rest)} without", flush=True)
+    further = pretrain([*labelled, *rest], base, FURTHER, work / "further")
+    found = corpus(labelled, base)
+    teachers = []
+    for seed in TEACHER_SEEDS:
+        model = network.pretrained(further)
+        teachers.append(work / f"teacher-{seed}")
+        fine_tune(model, found, TEACHER._replace(seed=seed), teachers[-1])
+        print(f"{teachers[-1].name}: {export(model, found, teachers[-1])}", flush=True)
+    kept = [example for example in labelled if not is_dev(example.text)] + rest
+    items = [Item(found.tokenizer, example) for example in kept]
+    for item, opinion in zip(items, opinions(teachers, kept), strict=True):
+        item.opinion = opinion
+    model = network.pretrained(further)
+    fine_tune(model, found._replace(kept=items), STUDENT, work / "student")
+    figures = export(model, found, out)
+    write_hashes([*labelled, *rest], validation(data), out)
     return figures
 
 
-def train(data: Path, base: Path, out: Path, checkpoint: Path, epochs: int) -> None:
-    torch.manual_seed(SEED)
-    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(MAX_TOKENS)
-    examples = training(data)
-    random.Random(SEED).shuffle(examples)
-    encoded = [Encoded(tokenizer, example) for example in examples]
-    dev, kept = encoded[: len(encoded) // 20], encoded[len(encoded) // 20 :]
-    steps = math.ceil(len(kept) / BATCH) * epochs
-    print(f"{len(kept)} texts to train on, {len(dev)} held back to choose by, {steps} steps", flush=True)
-
-    model = Classifier(base)
-    heads = [p for name, p in model.named_parameters() if not name.startswith("encoder")]
-    optimizer = torch.optim.AdamW(
-        [{"params": model.encoder.parameters(), "lr": RATE}, {"params": heads, "lr": HEAD_RATE}], weight_decay=0.01
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(step / (WARMUP * steps), (steps - step) / (steps * (1 - WARMUP)))
-    )
-    step = 0
-    saved = checkpoint / "state.pt"
-    if saved.exists():
-        state = torch.load(saved, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        step = state["step"]
-        print(f"going on from step {step}", flush=True)
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    plan = [batch for epoch in range(epochs) for batch in batches(kept, random.Random(SEED + epoch))]
-    model.train()
-    began, began_at, last_saved = time.monotonic(), step, time.monotonic()
-    smooth = 0.0
-    for batch in plan[step:]:
-        optimizer.zero_grad()
-        loss = loss_of(model, batch)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        step += 1
-        smooth = 0.98 * smooth + 0.02 * loss.item() if smooth else loss.item()
-        if step % 50 == 0:
-            rate = (step - began_at) / (time.monotonic() - began)
-            left = (steps - step) / rate / 60
-            print(
-                f"step {step}/{steps}  loss {smooth:.3f}  {rate * BATCH:.0f} texts/s  {left:.0f} min left", flush=True
-            )
-        if time.monotonic() - last_saved > CHECKPOINT_S or step == steps:
-            last_saved = time.monotonic()
-            state = {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "step": step,
-            }
-            torch.save(state, checkpoint / "state.new")
-            os.replace(checkpoint / "state.new", saved)
-        if step % (steps // epochs) == 0 or step == steps:
-            print(f"step {step}: {export(model, dev, out, tokenizer)}", flush=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the classifier.")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    parser.add_argument("--base", type=Path, required=True, help="folder of the pretrained MiniLM")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="where the weights go")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="where checkpoints are kept")
-    parser.add_argument("--epochs", type=int, default=3)
-    options = parser.parse_args()
-    train(options.data, options.base, options.out, options.checkpoint, options.epochs)
-
-
-if __name__ == "__main__":
-    main()
+def write_hashes(trained: Sequence[Example], held_out: Sequence[Example], out: Path) -> None:
+    """Which texts shaped the weights and which measure them, by their digests: proof that no text does both."""
+    for name, examples in (("trained.sha1", trained), ("validation.sha1", held_out)):
+        (out / name).write_text("\n".join(sorted({digest(example.text) for example in examples})) + "\n")

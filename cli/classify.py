@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -36,7 +36,7 @@ def run(settings: Settings, file: Path, text_column: str, entity_column: str | N
     engine = open_engine(settings.model.engine, threads=settings.model.threads or None)
     companies = settings.watchlist.companies
     watchlist = Watchlist([(company.symbol, company.names, company.groups) for company in companies])
-    rows = _rows(file, [text_column, *([entity_column] if entity_column else [])])
+    rows = read_rows(file, [text_column, *([entity_column] if entity_column else [])])
     count = 0
     with out.open("w", encoding="utf-8", newline="") as target, shown(Console(stderr=True)) as show:
         write = _writer(target, out)
@@ -86,7 +86,8 @@ def _columns(model: str, mentions: list[Any], result: Scores, asked_for: bool) -
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _rows(file: Path, needed: list[str]) -> Iterator[dict[str, Any]]:
+def read_rows(file: Path, needed: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Rows of a CSV or JSONL file. Raises BadInput where it cannot be read or lacks a column that is needed."""
     try:
         with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
             found = _jsonl(lines, file) if file.suffix in {".jsonl", ".ndjson"} else csv.DictReader(lines)

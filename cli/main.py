@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from moodwire.errors import BadInput, MoodwireError
+from moodwire.errors import BadInput, ModelError, MoodwireError
 from moodwire.settings import Place, Settings
 
 DESCRIPTION = """\
@@ -84,6 +84,29 @@ def parser() -> argparse.ArgumentParser:
     classify.add_argument("--text-column", required=True, metavar="C")
     classify.add_argument("--entity-column", metavar="C", help="the entity whose sentiment is asked for")
     classify.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV or JSONL, by its ending")
+
+    evaluate = verb(
+        "evaluate",
+        "a model's figures on labelled CSV or JSONL files: by class, confusion, calibration, speed",
+        "example: moodwire evaluate sent_valid.csv --label 0=negative --label 1=positive --label 2=neutral",
+    )
+    evaluate.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    evaluate.add_argument("--text-column", default="text", metavar="C")
+    evaluate.add_argument("--label-column", default="label", metavar="C")
+    evaluate.add_argument("--head", choices=("sentiment", "topic"), default="sentiment", help="what the labels tell")
+    evaluate.add_argument(
+        "--label", action="append", default=[], metavar="THEIRS=OURS", help="another name for a label"
+    )
+    evaluate.add_argument("--baseline", type=Path, metavar="DIR", help="weights of a model to compare with, pairwise")
+    evaluate.add_argument("--out", type=Path, metavar="FILE", help="the figures as JSON")
+
+    train = verb("train", "train the classifier's weights anew, from public data (needs the extra gpu; hours on a CPU)")
+    train.add_argument(
+        "--corpora", type=Path, required=True, metavar="DIR", help="the data sets that docs/model.md names"
+    )
+    train.add_argument("--base", type=Path, required=True, metavar="DIR", help="all-MiniLM-L6-v2")
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the weights go")
+    train.add_argument("--work", type=Path, required=True, metavar="DIR", help="what a killed run goes on from")
 
     verb("status", "how the stages, feeds and deliveries are doing")
 
@@ -164,6 +187,13 @@ def dispatch(a: argparse.Namespace) -> int:
         from cli import classify
 
         return classify.run(settings, a.file, a.text_column, a.entity_column, a.out)
+    if a.verb == "evaluate":
+        from cli import evaluate
+
+        columns, renamed = (a.text_column, a.label_column), dict(pair(text) for text in a.label)
+        return evaluate.run(settings, a.files, columns, a.head, renamed, a.baseline, a.out)
+    if a.verb == "train":
+        return _train(a)
     if a.verb == "status":
         from cli import status
 
@@ -175,6 +205,23 @@ def dispatch(a: argparse.Namespace) -> int:
     from cli import status
 
     return status.dead_letters(place, settings)
+
+
+def pair(text: str) -> tuple[str, str]:
+    """The two sides of `THEIRS=OURS`. Raises BadInput."""
+    theirs, sign, ours = text.partition("=")
+    if not sign:
+        raise BadInput(f"--label {text}: give THEIRS=OURS, for example 0=negative")
+    return theirs, ours
+
+
+def _train(a: argparse.Namespace) -> int:
+    try:
+        from classifier import train
+    except ImportError as error:
+        raise ModelError(f"training needs PyTorch and transformers ({error}): pip install 'moodwire[gpu]'") from error
+    print(train.run(a.corpora, a.base, a.out, a.work))
+    return 0
 
 
 def _configured(a: argparse.Namespace) -> tuple[Place, Settings]:

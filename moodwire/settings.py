@@ -85,7 +85,7 @@ class Stream(Section, frozen=True, kw_only=True):
 
 
 class Model(Section, frozen=True, kw_only=True):
-    engine: Literal["auto", "openvino", "dummy"] = "auto"
+    engine: Literal["auto", "openvino", "torch", "dummy"] = "auto"  # auto: torch where there is a GPU, else openvino
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: as many as there are cores
     batch: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 512  # articles taken at once
 

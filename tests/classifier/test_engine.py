@@ -33,7 +33,7 @@ WEIRD = {
 }
 
 
-@pytest.fixture(scope="module", params=["dummy", "openvino"])
+@pytest.fixture(scope="module", params=["dummy", "openvino", "torch"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     return open_engine(request.param, threads=2)
 

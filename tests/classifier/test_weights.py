@@ -68,3 +68,11 @@ def test_broken_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(ModelError, match="tokenizer"):
         open_engine("openvino", folder)
+
+
+def test_no_text_that_measures_the_weights_has_shaped_them() -> None:
+    trained, held_out = (set((WEIGHTS / name).read_text().split()) for name in ("trained.sha1", "validation.sha1"))
+    assert len(trained) > 100_000
+    assert len(held_out) > 8_000
+    assert all(len(digest) == 12 for digest in trained | held_out)
+    assert not trained & held_out

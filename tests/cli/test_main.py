@@ -235,3 +235,26 @@ def read_ids(folder: Path) -> list[str]:
         return []
     finally:
         database.close()
+
+
+def test_evaluate_tells_figures_for_people_and_as_json(tmp_path: Path) -> None:
+    (tmp_path / "moodwire.toml").write_text(CONFIG)
+    rows = "".join(f"text {n},{('bad', 'good')[n % 2]}\n" for n in range(40))
+    (tmp_path / "rows.csv").write_text(f"text,label\n{rows}")
+    words = ("evaluate", "rows.csv", "--label", "bad=negative", "--label", "good=positive")
+    out, _ = moodwire(*words, "--out", "figures.json", folder=tmp_path)
+    (told,) = json.loads((tmp_path / "figures.json").read_text())
+    assert told["rows"] == 40
+    assert f"accuracy {told['accuracy']:.4f}" in out
+    assert sum(map(sum, told["confusion"])) == 40
+    assert set(told["classes"]) == {"negative", "neutral", "positive"}
+    assert told["texts_per_s"] > 0
+
+
+def test_evaluate_names_the_row_of_a_label_that_the_model_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "moodwire.toml").write_text(CONFIG)
+    (tmp_path / "rows.csv").write_text("text,label\na,negative\nb,gloomy\n")
+    _, error = moodwire("evaluate", "rows.csv", folder=tmp_path, code=3)
+    assert "rows.csv, row 2: the model knows no sentiment 'gloomy'; it knows negative, neutral, positive" in error
+    _, error = moodwire("evaluate", "rows.csv", "--label", "gloomy", folder=tmp_path, code=3)
+    assert "THEIRS=OURS" in error

@@ -1,0 +1,161 @@
+"""Training: a killed run ends as one left in peace, and the whole recipe gives weights that the engine serves."""
+
+import gzip
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from classifier import fit as fitting
+from classifier import train, weights
+from classifier.data import Example, digest, training, unlabelled, validation
+from classifier.engine import WEIGHTS, open_engine
+from classifier.fit import Recipe, batches, fit
+from classifier.network import SHAPE, Network
+
+TINY = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=50)
+QUICK = Recipe(epochs=3, rate=1e-2, head_rate=1e-2, batch=4, average=0.5)
+TEXTS = [[1, 2, 3 + number % 5, 4] for number in range(40)]
+
+
+class Killed(Exception):
+    pass
+
+
+def tiny() -> Network:
+    torch.manual_seed(5)
+    return Network(BertModel(TINY, add_pooling_layer=False))
+
+
+def loss(model: Network, fatal: int = -1) -> Callable[[Sequence[int]], torch.Tensor]:
+    calls = 0
+
+    def of(indices: Sequence[int]) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == fatal:
+            raise Killed
+        ids = torch.tensor([TEXTS[i] for i in indices])
+        logits = model(ids, torch.ones_like(ids), ()).sentiment
+        return torch.nn.functional.cross_entropy(logits, torch.tensor([i % 5 % 3 for i in indices]))
+
+    return of
+
+
+def states_equal(one: Network, other: Network) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("fatal", [1, 7, 10, 11, 25])
+def test_a_killed_run_ends_as_one_left_in_peace(fatal: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "CHECKPOINT_S", 0.0)  # after each step
+    lengths = [4] * len(TEXTS)
+    peace = tiny()
+    fit(peace, lengths, loss(peace), QUICK, tmp_path / "peace", lambda: -1.0)
+    killed = tiny()
+    with pytest.raises(Killed):
+        fit(killed, lengths, loss(killed, fatal), QUICK, tmp_path / "killed", lambda: -1.0)
+    again = tiny()
+    fit(again, lengths, loss(again), QUICK, tmp_path / "killed", lambda: -1.0)
+    assert states_equal(peace, again)
+    assert not states_equal(peace, tiny())
+
+
+def test_the_best_epoch_is_kept_and_training_stops_when_nothing_is_gained(tmp_path: Path) -> None:
+    model, worths, seen = tiny(), iter([3.0, 1.0, 2.0, 2.0, 0.0]), []
+
+    def judge() -> float:
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return next(worths)
+
+    fit(model, [4] * len(TEXTS), loss(model), QUICK._replace(epochs=5), tmp_path / "run", judge)
+    assert len(seen) == 4, "two epochs without gain end it"
+    assert all(torch.equal(tensor, seen[1][name]) for name, tensor in model.state_dict().items())
+
+
+def test_each_epoch_has_every_text_once_in_batches_of_like_length() -> None:
+    lengths = [n % 90 + 3 for n in range(1000)]
+    for epoch in range(2):
+        found = batches(lengths, QUICK, epoch)
+        assert sorted(i for batch in found for i in batch) == list(range(1000))
+        spread = [max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in found]
+        assert sum(spread) / len(spread) < 5
+    assert batches(lengths, QUICK, 0) != batches(lengths, QUICK, 1)
+
+
+@pytest.fixture
+def corpora(tmp_path: Path) -> Path:
+    """The data sets' files with a few made-up rows."""
+    root = tmp_path / "corpora"
+
+    def write(path: str, text: str) -> None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
+
+    moods = ("falls after a warning", "rises on record profit", "holds its annual meeting")
+    rows = [f"Company {n} {moods[n % 3]} today,{n % 3}" for n in range(60)]
+    write("tfns/sent_train.csv", "text,label\n" + "\n".join(rows))
+    write("tfns/sent_valid.csv", "text,label\nA held out company rises,1\n")
+    write(
+        "tfn_topic/topic_train.csv",
+        "text,label\n" + "\n".join(f"Topic text {n} on rates and oil,{n % 20}" for n in range(60)),
+    )
+    write("tfn_topic/topic_valid.csv", "text,label\nA held out topic,3\n")
+    titles = [f"Firm{n} gains as Rival{n} loses" for n in range(60)]
+    cells = [f"\"{{'Firm{n}': 'positive', 'Rival{n}': 'negative'}}\"" for n in range(60)]
+    lines = [f"{n},{title},{cell},5" for n, (title, cell) in enumerate(zip(titles, cells, strict=True))]
+    write("sentfin/SEntFiN.csv", "S No.,Title,Decisions,Words\n" + "\n".join(lines))
+    write("finentity/FinEntity.json", "[]")
+    write("finentity/news_20230105.json", json.dumps([{"title": "Oil climbs on supply fears", "content": None}]))
+    (root / "stocknet").mkdir()
+    with gzip.open(root / "stocknet" / "stocknet_stream.jsonl.gz", "wt") as file:
+        for n in range(20):
+            file.write(json.dumps({"title": f"$AAPL and $MSFT trade at their highs again, part {n}"}) + "\n")
+    return root
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A MiniLM that knows nothing."""
+    torch.manual_seed(1)
+    folder = tmp_path / "base"
+    BertModel(SHAPE, add_pooling_layer=False).save_pretrained(folder)
+    weights.tokenizer(WEIGHTS).save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_the_whole_recipe_gives_weights_that_the_engine_serves(
+    corpora: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "TEACHER_SEEDS", (7, 8))
+    for name in ("FURTHER", "TEACHER", "STUDENT"):
+        monkeypatch.setattr(train, name, getattr(train, name)._replace(epochs=1))
+    out, work = tmp_path / "out", tmp_path / "work"
+    figures = train.run(corpora, base, out, work)
+    assert set(figures) == {"sentiment", "topic", "entity"}
+    engine = open_engine("openvino", out, 2)
+    (scores,) = engine.score(["Firm1 gains as Rival1 loses"], [[(0, 5)]])
+    assert sum(scores.sentiment) == pytest.approx(1, abs=1e-4)
+    trained, held_out = ((out / name).read_text().split() for name in ("trained.sha1", "validation.sha1"))
+    assert set(trained) == {digest(e.text) for e in (*training(corpora), *unlabelled(corpora))}
+    assert set(held_out) == {digest(e.text) for e in validation(corpora)}
+    assert not set(trained) & set(held_out)
+
+    before = weights.load(out)
+    capsys.readouterr()
+    assert train.run(corpora, base, out, work) == figures, "what is done is only read"
+    assert "epoch" not in capsys.readouterr().out
+    after = weights.load(out)
+    assert after.temperatures == before.temperatures
+    assert all((tensor == after.tensors[name]).all() for name, tensor in before.tensors.items())
+
+
+def test_opinions_are_the_mean_of_the_teachers() -> None:
+    example = [Example("Acme falls", entities=((0, 4, -1),))]
+    (mean,) = train.opinions([WEIGHTS, WEIGHTS], example)
+    (own,) = open_engine("openvino").score(["Acme falls"], [[(0, 4)]])
+    assert mean.sentiment == pytest.approx(own.sentiment)
+    assert mean.entities[0] == pytest.approx(own.entities[0])
