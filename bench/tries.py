@@ -1,0 +1,241 @@
+"""What each training method gains, on one share of the training texts and one split held back from them.
+
+./run bench tries --data DIR --base DIR --further DIR --work DIR
+
+base: all-MiniLM-L6-v2; further: that encoder after further pretraining (WORK/further/encoder of `moodwire train`).
+Each try changes one thing of the first. Results are kept in WORK/tries.jsonl: a run that was stopped goes on with the
+next try. Validation files play no part in it. Prints a Markdown table.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from classifier import network, train
+from classifier.data import Example, sentfin, tfns, training, validation
+from classifier.evaluate import weighted_f1
+from classifier.fit import Recipe, fit
+from classifier.network import Network
+from classifier.text import identity
+from classifier.train import NONE, SMOOTHING, Corpus, Item, Loss, corpus, judged, logits_of, loss_of
+
+SHARE = 3  # one text in so many is trained on
+SEEDS = (7, 8)
+PLAIN = Recipe(epochs=3, rate=1e-4, head_rate=1e-3, average=0.99)
+
+
+class Try(NamedTuple):
+    name: str
+    recipe: Recipe = PLAIN
+    further: bool = True
+    dropout: float = 0.1
+    loss: Callable[[Corpus], Loss] = lambda found: train.plain
+    batch_loss: Callable[[Network, list[Item], Loss], torch.Tensor] = loss_of
+    change: Callable[[Example, random.Random], Example] | None = None  # augmentation: adds a changed copy of each text
+    adapt: Callable[[Network], None] = lambda model: None
+
+
+def balanced(found: Corpus) -> Loss:
+    """By the effective number of a class's examples (Cui et al. 2019), beta .999."""
+    weights = {}
+    for width, labels in (
+        (20, [item.topic for item in found.kept]),
+        (3, [item.sentiment for item in found.kept]),
+    ):
+        counts = np.bincount([label for label in labels if label != NONE], minlength=width)
+        raw = (1 - 0.999) / (1 - 0.999 ** np.maximum(counts, 1))
+        weights[width] = torch.tensor(raw / raw.mean(), dtype=torch.float32)
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        weight = weights[logits.shape[1]]
+        return F.cross_entropy(logits, labels, weight, reduction="sum", ignore_index=NONE, label_smoothing=SMOOTHING)
+
+    return loss
+
+
+def focal(found: Corpus) -> Loss:
+    """Lin et al. 2017, gamma 2."""
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        each = F.cross_entropy(logits, labels, reduction="none", ignore_index=NONE)
+        return ((1 - torch.exp(-each)) ** 2 * each).sum()
+
+    return loss
+
+
+def r_drop(model: Network, batch: list[Item], hard: Loss) -> torch.Tensor:
+    """Two passes with their own dropout, drawn together (Wu et al. 2021), alpha 1."""
+    one, other = logits_of(model, batch), logits_of(model, batch)
+    total = torch.zeros(())
+    for left, right, labels in zip(one, other, train.labels_of(batch), strict=True):
+        total = total + (hard(left, labels) + hard(right, labels)) / 2
+        p, q = F.log_softmax(left, 1), F.log_softmax(right, 1)
+        known = labels != NONE
+        apart = F.kl_div(p, q, reduction="none", log_target=True) + F.kl_div(q, p, reduction="none", log_target=True)
+        total = total + apart.sum(1)[known].sum() / 4
+    return total / len(batch)
+
+
+def lora(model: Network) -> None:
+    """Low-rank changes to attention and feed-forward layers (Hu et al. 2021), rank 16; the encoder itself stays."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    for parameter in model.encoder.parameters():
+        parameter.requires_grad_(False)
+    config = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules=["query", "key", "value", "dense"])
+    inject_adapter_in_model(config, model.encoder)
+
+
+def masked(example: Example, rng: random.Random) -> Example:
+    """Numbers and cashtags hidden, at equal length."""
+    hidden = re.sub(r"\d", "0", example.text)
+    return example._replace(text=re.sub(r"\$[A-Za-z]+", lambda found: "$" + "x" * (len(found.group()) - 1), hidden))
+
+
+def swapped(example: Example, rng: random.Random) -> Example:
+    """An entity's name replaced by another's."""
+    names = ("Acme Corp", "Globex", "Initech", "Umbrella Group", "Stark Industries", "Wayne Holdings")
+    text, entities = example.text, []
+    moved = 0
+    for start, end, label in sorted(example.entities):
+        name = rng.choice(names)
+        text = text[: start + moved] + name + text[end + moved :]
+        entities.append((start + moved, start + moved + len(name), label))
+        moved += len(name) - (end - start)
+    return example._replace(text=text, entities=tuple(entities))
+
+
+def replaced(example: Example, rng: random.Random) -> Example:
+    """One word in ten replaced by another word of the text, outside entities."""
+    words = re.findall(r"\w{4,}", example.text) or ["news"]
+
+    def other(found: re.Match[str]) -> str:
+        inside = any(start < found.end() and end > found.start() for start, end, _ in example.entities)
+        if inside or rng.random() > 0.1:
+            return found.group()
+        return rng.choice(words)[: len(found.group())].ljust(len(found.group()))
+
+    return example._replace(text=re.sub(r"\w{4,}", other, example.text))
+
+
+TRIES = (
+    Try("as shipped: full fine-tuning after further pretraining, frozen embeddings, averaged weights"),
+    Try("without further pretraining", further=False),
+    Try("embeddings trained too", PLAIN._replace(frozen=False)),
+    Try("weights not averaged", PLAIN._replace(average=0.0)),
+    Try("half the rate", PLAIN._replace(rate=5e-5)),
+    Try("twice the rate", PLAIN._replace(rate=2e-4)),
+    Try("no dropout", dropout=0.0),
+    Try("twice the dropout", dropout=0.2),
+    Try("class-balanced loss", loss=balanced),
+    Try("focal loss", loss=focal),
+    Try("R-Drop", batch_loss=r_drop),
+    Try("LoRA, rank 16", PLAIN._replace(rate=1e-3), adapt=lora),
+    Try("augmentation: numbers and tickers masked", change=masked),
+    Try("augmentation: entities swapped", change=swapped),
+    Try("augmentation: words replaced", change=replaced),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("MOODWIRE_DATA"), required=False)
+    for name in ("base", "further", "work"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    options.work.mkdir(parents=True, exist_ok=True)
+    results = options.work / "tries.jsonl"
+    known = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    examples = training(Path(options.data))
+    for seed in SEEDS:
+        for attempt in TRIES:
+            if any(row["name"] == attempt.name and row["seed"] == seed for row in known):
+                continue
+            row = {"name": attempt.name, "seed": seed, **result(attempt, seed, examples, options)}
+            known.append(row)
+            with results.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            table(known)
+    left_out(Path(options.data), options, results, known)
+
+
+def left_out(data: Path, options: argparse.Namespace, results: Path, known: list[dict[str, Any]]) -> None:
+    """Trained without a source, how good on it: financial text of a kind that the model has not seen."""
+    barred = {identity(example.text) for example in validation(data)}
+    labelled = training(data)
+    for name, source in (("TFNS", tfns(data, "train")), ("SEntFiN", sentfin(data, False))):
+        attempt = Try(f"left out: {name}")
+        if not any(row["name"] == attempt.name for row in known):
+            theirs = {identity(example.text) for example in source}
+            rest = [example for example in labelled if identity(example.text) not in theirs]
+            chosen = [e for e in source if e.sentiment is not None and identity(e.text) not in barred][:3000]
+            known.append({"name": attempt.name, "seed": 7, **result(attempt, 7, rest, options, chosen)})
+            with results.open("a") as file:
+                file.write(json.dumps(known[-1]) + "\n")
+        (row,) = (row for row in known if row["name"] == attempt.name)
+        print(f"{attempt.name}: sentiment weighted F1 on it {row['other']:.4f}")
+
+
+def result(
+    attempt: Try, seed: int, examples: list[Example], options: argparse.Namespace, other: Sequence[Example] = ()
+) -> dict[str, float]:
+    """Figures on the dev split, and of sentiment on other examples."""
+    dev = [example for example in examples if train.is_dev(example.text)]
+    kept = [example for example in examples if not train.is_dev(example.text)][::SHARE]
+    if attempt.change:
+        rng = random.Random(seed)
+        kept += [attempt.change(example, rng) for example in kept]
+    base = options.further if attempt.further else options.base
+    found = corpus(dev, base)
+    found = found._replace(kept=[Item(found.tokenizer, example) for example in kept])
+    torch.manual_seed(seed)
+    model = network.pretrained(base, attempt.dropout)
+    attempt.adapt(model)
+    hard = attempt.loss(found)
+    folder = options.work / re.sub(r"\W+", "-", f"{attempt.name} {seed}")
+    began = time.monotonic()
+    fit(
+        model,
+        [len(item.ids) for item in found.kept],
+        lambda batch: attempt.batch_loss(model, [found.kept[i] for i in batch], hard),
+        attempt.recipe._replace(seed=seed),
+        folder,
+        lambda: train.worth(model, found.dev),
+    )
+    (folder / "best.pt").unlink()
+    figures: dict[str, Any] = {"minutes": (time.monotonic() - began) / 60, "loss": train.worth(model, found.dev)}
+    for head, (logits, labels) in judged(model, found.dev).items():
+        guesses = logits.argmax(1).numpy()
+        figures[head] = weighted_f1(labels.numpy(), guesses, logits.shape[1])
+    if other:
+        logits, labels = judged(model, [Item(found.tokenizer, example) for example in other])["sentiment"]
+        figures["other"] = weighted_f1(labels.numpy(), logits.argmax(1).numpy(), 3)
+    return figures
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    print("\n| try | seeds | sentiment wF1 | topic wF1 | entity wF1 | loss | minutes |\n|---|---|---|---|---|---|---|")
+    for attempt in TRIES:
+        mine = [row for row in rows if row["name"] == attempt.name]
+        if mine:
+            means = {key: np.mean([row[key] for row in mine]) for key in mine[0] if key not in {"name", "seed"}}
+            print(
+                f"| {attempt.name} | {len(mine)} | {means['sentiment']:.4f} | {means['topic']:.4f} "
+                f"| {means['entity']:.4f} | {means['loss']:.4f} | {means['minutes']:.1f} |"
+            )
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
