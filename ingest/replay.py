@@ -10,9 +10,10 @@ from typing import NamedTuple
 from ingest.clean import Refused, draft
 from ingest.readers import Line, read
 from ingest.stage import bury, send_heartbeat
+from ingest.stories import StoryIndex
 from moodwire.records import EPOCH
 from moodwire.stage import Context
-from moodwire.store.articles import Draft, drain, is_empty, store_articles
+from moodwire.store.articles import Draft, drain, is_empty
 from moodwire.store.db import fact, set_fact
 
 DELAY = timedelta(seconds=1)  # a replayed article counts as seen this long after its publication
@@ -46,9 +47,10 @@ def replay(
         scripted = fact(connection, "replay:scripted") or ("yes" if is_empty(connection) else "no")
         set_fact(connection, "replay:scripted", scripted)
     clock = _Clock(context, speed, scripted == "yes")
+    stories = StoryIndex(context.store)
     before = 0
     for path in files:
-        _file(context, path, clock, limit, lambda lines, before=before: progress(before + lines))  # type: ignore[misc]
+        _file(context, stories, path, clock, limit, lambda lines, before=before: progress(before + lines))  # type: ignore[misc]
         before += position(context, path)
         if context.stop.is_set():
             return
@@ -104,7 +106,14 @@ class _Clock:
         return min(self._last + AFTER, now) if self.scripted and self._last else now
 
 
-def _file(context: Context, path: Path, clock: _Clock, limit: int | None, progress: Callable[[int], None]) -> None:
+def _file(
+    context: Context,
+    stories: StoryIndex,
+    path: Path,
+    clock: _Clock,
+    limit: int | None,
+    progress: Callable[[int], None],
+) -> None:
     done = position(context, path)
     lines = read(path) if limit is None else takewhile(lambda line: line.number <= limit, read(path))
     size = BATCH if clock.speed is None else 1
@@ -120,7 +129,7 @@ def _file(context: Context, path: Path, clock: _Clock, limit: int | None, progre
         for line, made in new:
             if isinstance(made, Refused):
                 bury(context, f"{path.name}:{line.number}", made.reason, line.excerpt.encode())
-        stored = store_articles(context.store, drafts, facts={_fact(path): str(new[-1].line.number)})
+        stored = stories.store(drafts, facts={_fact(path): str(new[-1].line.number)})
         drain(context.store, context.log)
         context.pulse.processed(stored.new + stored.revised)
         context.pulse.beat()

@@ -8,11 +8,12 @@ from ingest import parse
 from ingest.clean import Item, Refused, draft
 from ingest.fetch import Failed, Fetched, Fetcher
 from ingest.schedule import due, next_time
+from ingest.stories import StoryIndex
 from moodwire.errors import MoodwireError
 from moodwire.records import DeadLetter, Heartbeat, encode
 from moodwire.settings import Source, host_of
 from moodwire.stage import DEAD_LETTERS, Context
-from moodwire.store.articles import Draft, drain, feed_states, known_ids, save_feed, store_articles
+from moodwire.store.articles import Draft, drain, feed_states, known_ids, save_feed
 from moodwire.store.retention import prune
 
 NAME = "ingest"
@@ -25,6 +26,7 @@ def run(context: Context) -> None:
     """Until the stop: fetch what is due, store it, append it, send heartbeats."""
     sources = context.settings.sources
     fetcher = Fetcher(context.settings.fetching, [host_of(source.url) for source in sources])
+    stories = StoryIndex(context.store)
     running: dict[str, Future[None]] = {}
     tick = timedelta(seconds=context.settings.windows.tick_s)
     next_beat = next_prune = context.clock()
@@ -35,7 +37,7 @@ def run(context: Context) -> None:
             running = _collected(context, running)
             for source in due(sources, feed_states(context.store), now):
                 if source.name not in running and len(running) < WORKERS:
-                    running[source.name] = pool.submit(take, context, fetcher, source)
+                    running[source.name] = pool.submit(take, context, fetcher, stories, source)
             while drain(context.store, context.log):
                 pass
             if now >= next_beat:
@@ -57,10 +59,10 @@ def send_heartbeat(context: Context, at: datetime, replayed: bool) -> None:
     context.log.append("articles", [("", beat, partition) for partition in range(partitions)])
 
 
-def take(context: Context, fetcher: Fetcher, source: Source) -> None:
+def take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Source) -> None:
     """Fetch one source and store what is new. Nothing that a source does stops the stage."""
     try:
-        _take(context, fetcher, source)
+        _take(context, fetcher, stories, source)
     except MoodwireError:
         raise
     except Exception as error:
@@ -69,7 +71,7 @@ def take(context: Context, fetcher: Fetcher, source: Source) -> None:
         _failed(context, source, feed_states(context.store).get(source.name, {}), reason)
 
 
-def _take(context: Context, fetcher: Fetcher, source: Source) -> None:
+def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Source) -> None:
     state = feed_states(context.store).get(source.name, {})
     fetched = fetcher.get(source.url, state.get("etag", ""), state.get("last_modified", ""))
     if isinstance(fetched, Failed):
@@ -85,7 +87,7 @@ def _take(context: Context, fetcher: Fetcher, source: Source) -> None:
         return
     # Seen when it is stored, not when its fetch began: a heartbeat may have gone out in between.
     drafts = [made._replace(seen_at=context.clock()) for made in _drafts(context, fetcher, source, found.items)]
-    stored = store_articles(context.store, drafts, _succeeded(source, state, context.clock(), fetched))
+    stored = stories.store(drafts, _succeeded(source, state, context.clock(), fetched))
     context.pulse.processed(stored.new + stored.revised)
 
 

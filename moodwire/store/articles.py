@@ -1,22 +1,20 @@
 """Articles as ingest writes them: revisions, stories, feed state, and the outbox that leads to the log."""
 
 import hashlib
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from moodwire.records import MAX_RECORD_BYTES, STORY_HOURS, Article, encode
+from moodwire.records import MAX_RECORD_BYTES, Article, encode
 from moodwire.store import schema
 from moodwire.store.db import Store, fact, set_fact, upsert
 from moodwire.stream.log import Log
 
 _CHUNK = 500
-_RETWEET = re.compile(r"^rt @\w+:?\s*")
-_NOT_WORD = re.compile(r"https?://\S+|[^\w$%]+")
 _OUTBOX = "outbox"
+_COMPARED = ("id", "title", "body", "seen_at")  # of a first copy
 
 
 class Draft(NamedTuple):
@@ -35,50 +33,48 @@ class Draft(NamedTuple):
     date_note: str = ""
 
 
+class _Held(NamedTuple):
+    """What is stored of an article."""
+
+    revision: int  # the newest
+    contents: frozenset[str]  # hashes, of all revisions
+    story_id: str
+
+
 class Stored(NamedTuple):
     new: int
     revised: int
     known: int
 
 
-def title_key(title: str) -> str:
-    """What titles of one story share: no case, punctuation, links or retweet mark."""
-    return _NOT_WORD.sub(" ", _RETWEET.sub("", title.casefold())).strip()
-
-
 def store_articles(
     store: Store,
     drafts: Sequence[Draft],
+    story_of: Callable[[Draft], str],
     feed: Mapping[str, Any] | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> Stored:
     """Store what is new, with the feed's state and facts in the same transaction.
 
-    An id with the same title and body is known; with others it is a new revision. A story is the articles of equal
-    normalised title within 72 h of its first copy; it has that copy's id.
+    An id with the same title and body is known; with others it is a new revision, of the same story. `story_of` is
+    asked, in order, for the story of each new article: its own id if it is the first copy.
     """
     with store.write() as connection:
         held = _held(connection, {draft.id for draft in drafts})
-        keys = [title_key(draft.title) or draft.id for draft in drafts]
-        stories = _stories(connection, set(keys))
         rows: list[dict[str, Any]] = []
-        begun: dict[str, dict[str, Any]] = {}
         revised = 0
-        for draft, key in zip(drafts, keys, strict=True):
+        for draft in drafts:
             content = _content_hash(draft)
-            revision, contents = held.get(draft.id, (0, frozenset[str]()))
-            if content in contents:
+            known = held.get(draft.id)
+            if known is not None and content in known.contents:
                 continue
-            held[draft.id] = (revision + 1, contents | {content})
+            story = known.story_id if known else story_of(draft)
+            revision, contents = (known.revision, known.contents) if known else (0, frozenset[str]())
+            held[draft.id] = _Held(revision + 1, contents | {content}, story)
             revised += revision > 0
-            story = stories.get(key)
-            if story is None or draft.seen_at - story[1] > timedelta(hours=STORY_HOURS):
-                story = stories[key] = (draft.id, draft.seen_at)
-                begun[key] = {"title_key": key, "story_id": story[0], "first_seen_at": story[1]}
-            rows.append(_row(draft, revision + 1, story[0], content))
+            rows.append(_row(draft, revision + 1, story, content))
         if rows:
             connection.execute(sa.insert(schema.articles), rows)
-        upsert(connection, schema.stories, list(begun.values()))
         if feed is not None:
             upsert(connection, schema.feeds, [{**feed, "items": _items(connection, feed["source"]) + len(rows)}])
         for name, value in (facts or {}).items():
@@ -139,9 +135,21 @@ def feed_states(store: Store) -> dict[str, dict[str, Any]]:
         return {row["source"]: dict(row) for row in connection.execute(sa.select(schema.feeds)).mappings()}
 
 
+def first_copies(store: Store, within: timedelta) -> Iterator[Draft]:
+    """The first copies of stories seen so long before the newest article, in the order in which they were stored."""
+    a = schema.articles.c
+    with store.read() as connection:
+        newest = connection.execute(sa.select(a.seen_at).order_by(a.seq.desc()).limit(1)).scalar()
+        if newest is None:
+            return
+        first = sa.and_(a.id == a.story_id, a.revision == 1, a.seen_at >= newest - within)
+        for row in connection.execute(sa.select(*(a[name] for name in _COMPARED)).where(first).order_by(a.seq)):
+            yield Draft(**row._mapping, url="", language="", published_at=row.seen_at, source="")
+
+
 def save_feed(store: Store, feed: Mapping[str, Any]) -> None:
     """A feed's state where nothing was ingested with it."""
-    store_articles(store, (), feed)
+    store_articles(store, (), lambda draft: draft.id, feed)
 
 
 def known_ids(store: Store, ids: Collection[str]) -> set[str]:
@@ -172,26 +180,17 @@ def _content_hash(draft: Draft) -> str:
     return hashlib.blake2b(f"{draft.title}\0{draft.body}".encode(), digest_size=12).hexdigest()
 
 
-def _held(connection: sa.Connection, ids: set[str]) -> dict[str, tuple[int, frozenset[str]]]:
-    """By article id: the newest revision, and the content hashes of all."""
+def _held(connection: sa.Connection, ids: set[str]) -> dict[str, _Held]:
+    """By article id."""
     a = schema.articles.c
-    held: dict[str, tuple[int, frozenset[str]]] = {}
+    held: dict[str, _Held] = {}
     for chunk in _chunks(ids):
-        for id_, revision, content in connection.execute(
-            sa.select(a.id, a.revision, a.content_hash).where(a.id.in_(chunk))
-        ):
-            newest, contents = held.get(id_, (0, frozenset[str]()))
-            held[id_] = (max(newest, revision), contents | {content})
+        query = sa.select(a.id, a.revision, a.content_hash, a.story_id).where(a.id.in_(chunk))
+        for id_, revision, content, story in connection.execute(query):
+            known = held.get(id_)
+            contents = known.contents | {content} if known else frozenset([content])
+            held[id_] = _Held(max(revision, known.revision if known else 0), contents, story)
     return held
-
-
-def _stories(connection: sa.Connection, keys: set[str]) -> dict[str, tuple[str, datetime]]:
-    s = schema.stories.c
-    found: dict[str, tuple[str, datetime]] = {}
-    for chunk in _chunks(keys):
-        query = sa.select(s.title_key, s.story_id, s.first_seen_at).where(s.title_key.in_(chunk))
-        found.update({key: (story, first) for key, story, first in connection.execute(query)})
-    return found
 
 
 def _items(connection: sa.Connection, source: str) -> int:

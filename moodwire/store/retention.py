@@ -12,14 +12,13 @@ CHUNK = 5_000  # rows a transaction, so that no stage waits long
 
 
 def prune(store: Store, keep: Retention, now: datetime) -> dict[str, int]:
-    """Delete articles, scores, windows and closed stories by their age; returns rows deleted by table."""
+    """Delete articles, scores and windows by their age; returns rows deleted by table."""
     articles = now - timedelta(days=keep.articles_days)
     scores = now - timedelta(days=keep.scores_days)
     # An old item that a feed still lists would else come in anew each time.
     old_article = sa.and_(schema.articles.c.published_at < articles, schema.articles.c.seen_at < articles)
     rules: list[tuple[sa.Table, sa.ColumnElement[bool]]] = [
         (schema.articles, old_article),
-        (schema.stories, schema.stories.c.first_seen_at < articles),
         (schema.scores, schema.scores.c.published_at < scores),
         (schema.counted, schema.counted.c.start < scores),
         (schema.windows, schema.windows.c.start < scores),

@@ -58,15 +58,6 @@ articles = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# Which story a title belongs to, for as long as the story is open (72 h after its first copy).
-stories = sa.Table(
-    "stories",
-    metadata,
-    sa.Column("title_key", sa.String, primary_key=True),
-    sa.Column("story_id", sa.String, nullable=False),
-    sa.Column("first_seen_at", UtcTime, nullable=False),
-)
-
 feeds = sa.Table(
     "feeds",
     metadata,

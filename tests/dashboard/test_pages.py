@@ -36,7 +36,7 @@ def add(c: Context, number: int, title: str, url: str = "https://example.org/a",
     """A story just published, scored, and in its windows."""
     at = NOW - timedelta(minutes=number)
     draft = Draft(f"a{number}", "Wire", url, title, "", "en", at, at + timedelta(seconds=1))
-    store_articles(c.store, [draft])
+    store_articles(c.store, [draft], lambda new: new.id)
     base = scored(number, 0, label, ("all", "entity:X", "topic:legal"))
     fields = {name: getattr(base, name) for name in Scored.__struct_fields__}
     store_scores(c.store, [Scored(**{**fields, "published_at": at, "seen_at": at})], timedelta(hours=2))

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from moodwire.errors import StoreError
 from moodwire.records import Article, Scored, decode
 from moodwire.store import queries, schema
-from moodwire.store.articles import Draft, drain, known_ids, store_articles, title_key
+from moodwire.store.articles import Draft, Stored, drain, first_copies, known_ids, store_articles
 from moodwire.store.db import Store, fact, set_fact
 from moodwire.store.health import Pulse, stage_health
 from moodwire.store.scores import store_scores
@@ -37,6 +37,11 @@ def draft(id_: str, title: str, at: float = 0, body: str = "") -> Draft:
     return Draft(id_, "s", "", title, body, "en", after(at), after(at))
 
 
+def put(store: Store, *drafts: Draft) -> Stored:
+    """Store articles, each its own story."""
+    return store_articles(store, drafts, lambda draft: draft.id)
+
+
 def held_articles(store: Store) -> list[tuple[str, int, str]]:
     a = schema.articles.c
     with store.read() as connection:
@@ -54,7 +59,7 @@ def test_the_schema_is_the_migrations_last_word(store: Store) -> None:
 
 def test_times_come_back_in_utc_to_the_microsecond(store: Store) -> None:
     seen = T0 + timedelta(microseconds=1)
-    store_articles(store, [draft("a", "t")._replace(seen_at=seen)])
+    put(store, draft("a", "t")._replace(seen_at=seen))
     assert queries.last_article(store) == seen
 
 
@@ -67,32 +72,34 @@ def test_a_transaction_is_kept_whole_or_not_at_all(store: Store) -> None:
 
 
 def test_an_equal_article_is_known_and_another_text_is_a_revision(store: Store) -> None:
-    assert store_articles(store, [draft("a", "One"), draft("a", "One")]) == (1, 0, 1)
-    assert store_articles(store, [draft("a", "One", body="more")]) == (0, 1, 0)
-    assert store_articles(store, [draft("a", "One")]) == (0, 0, 1), "back to a text that was had before"
+    assert put(store, draft("a", "One"), draft("a", "One")) == (1, 0, 1)
+    assert put(store, draft("a", "One", body="more")) == (0, 1, 0)
+    assert put(store, draft("a", "One")) == (0, 0, 1), "back to a text that was had before"
     assert [row[:2] for row in held_articles(store)] == [("a", 1), ("a", 2)]
     assert known_ids(store, {"a", "b"}) == {"a"}
 
 
-def test_a_story_is_an_equal_title_within_72_hours_of_its_first_copy(store: Store) -> None:
-    hour = 3600
-    store_articles(store, [draft("a", "Acme: Profit UP!"), draft("b", "acme profit up", 71 * hour)])
-    store_articles(store, [draft("c", "RT @x: Acme profit, up https://t.co/1", 72 * hour)])
-    store_articles(store, [draft("d", "Acme profit up", 73 * hour), draft("e", "Acme profit up", 74 * hour)])
-    assert [story for _, _, story in held_articles(store)] == ["a", "a", "a", "d", "d"]
+def test_a_new_article_gets_the_story_it_is_told_and_a_revision_keeps_it(store: Store) -> None:
+    put(store, draft("a", "One"))
+    told = iter(["a", "c"])
+    store_articles(store, [draft("b", "Two"), draft("a", "One, corrected"), draft("c", "Three")], lambda _: next(told))
+    assert held_articles(store) == [("a", 1, "a"), ("b", 1, "a"), ("a", 2, "a"), ("c", 1, "c")]
+    assert [first.id for first in first_copies(store, timedelta(hours=1))] == ["a", "c"]
 
 
-def test_articles_without_words_in_the_title_are_stories_of_their_own(store: Store) -> None:
-    assert title_key("!!!") == ""
-    store_articles(store, [draft("a", "!!!"), draft("b", "???")])
-    assert [story for _, _, story in held_articles(store)] == ["a", "b"]
+def test_first_copies_are_those_seen_shortly_before_the_newest_article(store: Store) -> None:
+    put(store, draft("a", "One", 0), draft("b", "Two", 3600), draft("c", "Three", 7200))
+    assert [(first.id, first.title) for first in first_copies(store, timedelta(hours=1))] == [
+        ("b", "Two"),
+        ("c", "Three"),
+    ]
 
 
 def test_the_outbox_gives_each_article_to_the_log_in_order_and_again_after_a_crash(
     store: Store, tmp_path: Path
 ) -> None:
     log = EmbeddedLog(tmp_path / "log")
-    store_articles(store, [draft(f"a{n}", f"title {n}", n) for n in range(5)])
+    put(store, *(draft(f"a{n}", f"title {n}", n) for n in range(5)))
     assert drain(store, log, limit=3) == 3
     with store.write() as connection:
         set_fact(connection, "outbox", "0")  # the crash: appended, not noted
@@ -159,7 +166,7 @@ def test_known_at_is_the_clock_s_live_and_the_data_s_in_a_replay(store: Store) -
 
 
 def test_queries_give_what_was_stored_with_the_records_names(store: Store) -> None:
-    store_articles(store, [draft("a1", "One", 0), draft("a2", "Two", 120), draft("a3", "one", 60)])
+    put(store, draft("a1", "One", 0), draft("a2", "Two", 120), draft("a3", "one", 60))
     store_scores(
         store,
         [
@@ -176,6 +183,8 @@ def test_queries_give_what_was_stored_with_the_records_names(store: Store) -> No
     assert list(queries.articles(store, "entity:X")["id"]) == ["a1"]
     assert list(queries.articles(store, None, after(60), after(120))["id"]) == ["a3"]
     assert list(queries.articles(store, limit=1)["id"]) == ["a2"]
+    with store.write() as connection:
+        connection.execute(sa.update(schema.articles).where(schema.articles.c.id == "a3").values(story_id="a1"))
     stories = queries.stories(store)
     assert dict(zip(stories["id"], stories["copies"], strict=True)) == {"a2": 1, "a1": 2}
     assert articles["entities"][0] == [{"symbol": "X", "score": 0.7}]
@@ -198,10 +207,10 @@ def test_a_locked_database_is_told_in_words(tmp_path: Path) -> None:
     holder = sqlite3.connect(tmp_path / "m.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     with pytest.raises(StoreError, match=r"is locked by another program.*close what holds it") as caught:
-        store_articles(store, [draft("a", "One")])
+        put(store, draft("a", "One"))
     assert caught.value.exit_code == 5
     holder.execute("ROLLBACK")
-    assert store_articles(store, [draft("a", "One")]).new == 1
+    assert put(store, draft("a", "One")).new == 1
     holder.close()
     store.close()
 

@@ -146,13 +146,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
-        "stories",
-        sa.Column("title_key", sa.String(), nullable=False),
-        sa.Column("story_id", sa.String(), nullable=False),
-        sa.Column("first_seen_at", UtcTime(), nullable=False),
-        sa.PrimaryKeyConstraint("title_key"),
-    )
-    op.create_table(
         "ticks",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("at", UtcTime(), nullable=False),
@@ -184,7 +177,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("windows")
     op.drop_table("ticks")
-    op.drop_table("stories")
     op.drop_table("stages")
     op.drop_table("scores")
     op.drop_table("incidents")
