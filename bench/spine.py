@@ -154,7 +154,7 @@ def live(seconds: float) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     source = (
         f'[[sources]]\nname = "feed"\nurl = "http://127.0.0.1:{server.server_address[1]}/"\n'
-        "interval_s = 1\narticles = false\n"
+        "interval_s = 1\narticles = false\n[fetching]\nhost_delay_s = 0\n"
     )
     with tempfile.TemporaryDirectory() as folder:
         place = configured(Path(folder), "auto", source)

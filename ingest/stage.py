@@ -1,5 +1,7 @@
 """Live ingest: feeds on a schedule, articles into the store, from there into the log, and heartbeats."""
 
+import random
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 from ingest import parse
 from ingest.clean import Item, Refused, draft
 from ingest.fetch import Failed, Fetched, Fetcher
-from ingest.schedule import due, next_time
+from ingest.schedule import after_failure, after_success, due
 from ingest.stories import StoryIndex
 from moodwire.errors import MoodwireError
 from moodwire.records import DeadLetter, Heartbeat, encode
@@ -27,7 +29,7 @@ def run(context: Context) -> None:
     sources = context.settings.sources
     fetcher = Fetcher(context.settings.fetching, [host_of(source.url) for source in sources])
     stories = StoryIndex(context.store)
-    running: dict[str, Future[None]] = {}
+    running: dict[str, Future[None]] = {}  # by host: each is asked by one worker at a time
     tick = timedelta(seconds=context.settings.windows.tick_s)
     next_beat = next_prune = context.clock()
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="fetch")
@@ -36,8 +38,9 @@ def run(context: Context) -> None:
             now = context.clock()
             running = _collected(context, running)
             for source in due(sources, feed_states(context.store), now):
-                if source.name not in running and len(running) < WORKERS:
-                    running[source.name] = pool.submit(take, context, fetcher, stories, source)
+                host = host_of(source.url)
+                if host not in running and len(running) < WORKERS:
+                    running[host] = pool.submit(take, context, fetcher, stories, source)
             while drain(context.store, context.log):
                 pass
             if now >= next_beat:
@@ -73,25 +76,35 @@ def take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Source
 
 def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Source) -> None:
     state = feed_states(context.store).get(source.name, {})
-    fetched = fetcher.get(source.url, state.get("etag", ""), state.get("last_modified", ""))
+    same = state.get("url") == source.url  # another address in the configuration: nothing known is of use
+    known = state if same else {}
+    fetched = fetcher.get(known.get("moved_to") or source.url, known.get("etag", ""), known.get("last_modified", ""))
     if isinstance(fetched, Failed):
-        _failed(context, source, state, fetched.reason)
+        _failed(context, source, known, fetched.reason, fetched.wait_s)
         return
     if fetched.not_modified:
-        save_feed(context.store, _succeeded(source, state, context.clock(), fetched))
+        save_feed(context.store, _succeeded(context, source, known, fetched, new=False))
         return
     found = parse.feed(fetched.data, source.name, fetched.content_type)
     if found.fault:
         bury(context, source.name, found.fault, fetched.data)
-        _failed(context, source, state, found.fault)
+        _failed(context, source, known, found.fault)
         return
-    # Seen when it is stored, not when its fetch began: a heartbeat may have gone out in between.
-    drafts = [made._replace(seen_at=context.clock()) for made in _drafts(context, fetcher, source, found.items)]
-    stored = stories.store(drafts, _succeeded(source, state, context.clock(), fetched))
-    context.pulse.processed(stored.new + stored.revised)
+    new = False
+    for drafts in _drafts(context, fetcher, source, found.items):
+        # Until the last portion is stored the feed counts as not had: a stop or a crash fetches it whole again.
+        under_way = _succeeded(context, source, known, fetched, new)
+        under_way |= {"etag": "", "last_modified": "", "next_at": context.clock()}
+        # Seen when it is stored, not when its fetch began: a heartbeat may have gone out in between.
+        stored = stories.store([made._replace(seen_at=context.clock()) for made in drafts], under_way)
+        new |= stored.new + stored.revised > 0
+        context.pulse.processed(stored.new + stored.revised)
+    if not context.stop.is_set():
+        save_feed(context.store, _succeeded(context, source, known, fetched, new))
 
 
-def _drafts(context: Context, fetcher: Fetcher, source: Source, items: list[Item]) -> list[Draft]:
+def _drafts(context: Context, fetcher: Fetcher, source: Source, items: list[Item]) -> Iterator[list[Draft]]:
+    """What is to be stored, in portions: an article whose page is fetched does not wait for the others' pages."""
     now = context.clock()
     drafts: list[Draft] = []
     for item in items:
@@ -101,14 +114,17 @@ def _drafts(context: Context, fetcher: Fetcher, source: Source, items: list[Item
         else:
             drafts.append(made)
     if not source.articles:
-        return drafts
+        yield drafts
+        return
     known = known_ids(context.store, {made.id for made in drafts})
-    return [_with_page(context, fetcher, made) for made in drafts if made.id not in known]
+    for made in drafts:
+        if made.id not in known and not context.stop.is_set():
+            yield [_with_page(context, fetcher, made)]
 
 
 def _with_page(context: Context, fetcher: Fetcher, made: Draft) -> Draft:
     """The draft with its page's text, where that is longer than the feed's."""
-    if not made.url or context.stop.is_set():
+    if not made.url:
         return made
     page = fetcher.get(made.url)
     if isinstance(page, Failed):
@@ -120,30 +136,37 @@ def _with_page(context: Context, fetcher: Fetcher, made: Draft) -> Draft:
     return made._replace(body=cleaned.body) if longer and isinstance(cleaned, Draft) else made
 
 
-def _succeeded(source: Source, state: dict[str, Any], now: datetime, fetched: Fetched) -> dict[str, Any]:
+def _succeeded(context: Context, source: Source, known: dict[str, Any], fetched: Fetched, new: bool) -> dict[str, Any]:
+    now = context.clock()
+    unchanged = 0 if new else int(known.get("unchanged", 0)) + 1
     return {
         "source": source.name,
         "url": source.url,
-        "etag": fetched.etag or state.get("etag", ""),
-        "last_modified": fetched.last_modified or state.get("last_modified", ""),
-        "next_at": next_time(source.interval_s, 0, now),
+        "moved_to": fetched.moved_to or known.get("moved_to", ""),
+        "etag": fetched.etag or (known.get("etag", "") if fetched.not_modified else ""),
+        "last_modified": fetched.last_modified or (known.get("last_modified", "") if fetched.not_modified else ""),
+        "next_at": after_success(source.interval_s, unchanged, now, random.random()),
+        "unchanged": unchanged,
         "success_at": now,
-        "error_at": state.get("error_at"),
+        "error_at": known.get("error_at"),
         "error": "",
         "failures": 0,
     }
 
 
-def _failed(context: Context, source: Source, state: dict[str, Any], reason: str) -> None:
+def _failed(context: Context, source: Source, known: dict[str, Any], reason: str, asked_s: float | None = None) -> None:
     now = context.clock()
-    failures = int(state.get("failures", 0)) + 1
+    failures = int(known.get("failures", 0)) + 1
     feed = {
         "source": source.name,
         "url": source.url,
-        "etag": state.get("etag", ""),
-        "last_modified": state.get("last_modified", ""),
-        "next_at": next_time(source.interval_s, failures, now),
-        "success_at": state.get("success_at"),
+        # An address that fails is forgotten: the configured one is tried again.
+        "moved_to": "",
+        "etag": known.get("etag", ""),
+        "last_modified": known.get("last_modified", ""),
+        "next_at": after_failure(source.interval_s, failures, now, asked_s),
+        "unchanged": int(known.get("unchanged", 0)),
+        "success_at": known.get("success_at"),
         "error_at": now,
         "error": reason,
         "failures": failures,

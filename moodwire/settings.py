@@ -107,6 +107,9 @@ class Fetching(Section, frozen=True, kw_only=True):
     timeout_s: Seconds = 20.0
     max_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 5_000_000
     user_agent: str = "moodwire/0.1 (news monitor)"
+    host_delay_s: Annotated[float, msgspec.Meta(ge=0)] = (
+        1.0  # between two requests to one host; robots.txt may ask for more
+    )
     allow_private: bool = False  # fetch from loopback and private addresses too
 
 

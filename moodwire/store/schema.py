@@ -63,6 +63,7 @@ feeds = sa.Table(
     metadata,
     sa.Column("source", sa.String, primary_key=True),
     sa.Column("url", sa.String, nullable=False),
+    sa.Column("moved_to", sa.String, nullable=False, server_default=""),  # where it now stands for good
     sa.Column("etag", sa.String, nullable=False, server_default=""),
     sa.Column("last_modified", sa.String, nullable=False, server_default=""),
     sa.Column("next_at", UtcTime),
@@ -70,6 +71,7 @@ feeds = sa.Table(
     sa.Column("error_at", UtcTime),
     sa.Column("error", sa.String, nullable=False, server_default=""),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),  # in a row
+    sa.Column("unchanged", sa.Integer, nullable=False, server_default="0"),  # times in a row that nothing was new
     sa.Column("items", sa.Integer, nullable=False, server_default="0"),  # new articles ever
 )
 

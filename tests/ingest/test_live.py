@@ -10,16 +10,14 @@ from pathlib import Path
 import pytest
 
 from ingest import stage
-from ingest.fetch import Failed, Fetched, Fetcher
-from ingest.schedule import due, next_time
 from moodwire.records import Article, DeadLetter, Heartbeat, decode
 from moodwire.settings import Fetching, Settings, Source
 from moodwire.stage import Context
 from moodwire.store.articles import feed_states
-from tests.helpers import T0, after, context
+from tests.helpers import context
 
 NOW = datetime.now(UTC)
-LIMITS = Fetching(timeout_s=1.0, max_bytes=100_000)
+LIMITS = Fetching(timeout_s=1.0, max_bytes=100_000, host_delay_s=0)
 
 
 def item(title: str, link: str = "", date: str = "") -> str:
@@ -66,6 +64,9 @@ class Handler(BaseHTTPRequestHandler):
                 item("Big page", f"{url}/huge"), item("Slow page", f"{url}/drip"), item("Gone page", f"{url}/404")
             ),
         }
+        if self.path == "/slow-last":
+            items = item("Quick page", f"{url}/page"), item("Slow page", f"{url}/drip")
+            return self.answer(200, rss(*items), ETag='"v1"')
         if self.path == "/huge":
             return self.answer(200, b"x" * 200_000)
         if self.path == "/drip":
@@ -121,7 +122,7 @@ def ingested(folder: Path, server: Server, *paths: str) -> Context:
     thread.start()
     waiting = threading.Event()
     deadline = datetime.now(UTC) + timedelta(seconds=60)
-    while len(feed_states(c.store)) < len(sources) or _undrained(c):
+    while not _had(c, len(sources)) or _undrained(c):
         assert thread.is_alive()
         assert datetime.now(UTC) < deadline, f"only {sorted(feed_states(c.store))} were fetched"
         waiting.wait(0.02)
@@ -129,6 +130,12 @@ def ingested(folder: Path, server: Server, *paths: str) -> Context:
     thread.join(10)
     assert not thread.is_alive()
     return c
+
+
+def _had(c: Context, sources: int) -> bool:
+    """Whether each feed was had to its end: the next time is set then."""
+    states = feed_states(c.store).values()
+    return len(states) == sources and all(state["next_at"] > datetime.now(UTC) for state in states)
 
 
 def _undrained(c: Context) -> bool:
@@ -195,31 +202,20 @@ def test_a_page_that_cannot_be_had_leaves_the_feed_s_text(tmp_path: Path, server
     assert "the feed's text is used" in letters(c)["pages"]
 
 
-def test_an_unchanged_feed_is_not_sent_again(server: Server) -> None:
-    fetcher = Fetcher(LIMITS, ["127.0.0.1"])
-    first = fetcher.get(f"{server.url}/etag")
-    assert isinstance(first, Fetched)
-    second = fetcher.get(f"{server.url}/etag", first.etag, first.last_modified)
-    assert isinstance(second, Fetched)
-    assert second.not_modified
-    assert server.hits == [("/etag", ""), ("/etag", '"v1"')]
-
-
-def test_private_addresses_are_refused_unless_configured(server: Server) -> None:
-    refused = Fetcher(LIMITS).get(f"{server.url}/good")
-    assert isinstance(refused, Failed)
-    assert "allow_private" in refused.reason
-    assert server.hits == []
-    assert isinstance(Fetcher(Fetching(allow_private=True)).get(f"{server.url}/good"), Fetched)
-    for address in ("file:///etc/passwd", "ftp://example.org/", "http://"):
-        assert isinstance(Fetcher(LIMITS).get(address), Failed)
-
-
-def test_the_schedule_backs_off_and_takes_the_longest_waiting_first() -> None:
-    sources = [Source(name=name, url="http://e.org/") for name in "abc"]
-    states = {"a": {"next_at": after(10)}, "b": {"next_at": after(5)}}
-    assert [source.name for source in due(sources, states, after(10))] == ["c", "b", "a"]
-    assert [source.name for source in due(sources, states, after(6))] == ["c", "b"]
-    waits = [(next_time(60, failures, T0) - T0).total_seconds() for failures in range(12)]
-    assert waits[:4] == [60, 120, 240, 480]
-    assert waits[-1] == 3600
+def test_an_article_does_not_wait_for_the_pages_of_the_others(tmp_path: Path, server: Server) -> None:
+    """The second page drips for as long as it may; the first article is in the log by then."""
+    source = Source(name="pages", url=f"{server.url}/slow-last", interval_s=3600)
+    c = context(tmp_path, Settings(sources=(source,), fetching=LIMITS), lambda: datetime.now(UTC), "ingest")
+    thread = threading.Thread(target=stage.run, args=(c,))
+    thread.start()
+    waiting = threading.Event()
+    deadline = datetime.now(UTC) + timedelta(seconds=30)
+    while not articles(c):
+        assert datetime.now(UTC) < deadline
+        waiting.wait(0.01)
+    assert [article.title for article in articles(c)] == ["Quick page"]
+    assert feed_states(c.store)["pages"]["etag"] == "", "had to its end only when the last page is stored"
+    c.stop.set()
+    server.release.set()
+    thread.join(10)
+    assert not thread.is_alive()

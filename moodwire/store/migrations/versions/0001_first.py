@@ -88,6 +88,7 @@ def upgrade() -> None:
         "feeds",
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("url", sa.String(), nullable=False),
+        sa.Column("moved_to", sa.String(), server_default="", nullable=False),
         sa.Column("etag", sa.String(), server_default="", nullable=False),
         sa.Column("last_modified", sa.String(), server_default="", nullable=False),
         sa.Column("next_at", UtcTime(), nullable=True),
@@ -95,6 +96,7 @@ def upgrade() -> None:
         sa.Column("error_at", UtcTime(), nullable=True),
         sa.Column("error", sa.String(), server_default="", nullable=False),
         sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("unchanged", sa.Integer(), server_default="0", nullable=False),
         sa.Column("items", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("source"),
     )

@@ -1,0 +1,196 @@
+"""Fetching, against a real server that keeps a log of what it was asked and when."""
+
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from ingest.fetch import Failed, Fetched, Fetcher
+from moodwire.settings import Fetching
+
+QUICK = Fetching(timeout_s=1.0, max_bytes=100_000, host_delay_s=0, allow_private=True)
+
+
+class Server(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        self.robots: tuple[int, str] = (404, "")
+        self.log: list[Any] = []  # from, to, path, If-None-Match
+        self.retry_after = ""
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def paths(self) -> list[str]:
+        return [path for _, _, path, _ in self.log]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        tag = self.headers.get("If-None-Match", "")
+        entry = [time.monotonic(), 0.0, self.path, tag]
+        self.server.log.append(entry)
+        if self.path == "/robots.txt":
+            self.answer(self.server.robots[0], self.server.robots[1].encode())
+        elif self.path.startswith("/moved"):
+            self.answer(308 if self.path == "/moved-for-good" else 302, b"", Location="/plain")
+        elif self.path == "/busy":
+            self.answer(429, b"", **({"Retry-After": self.server.retry_after} if self.server.retry_after else {}))
+        elif self.path == "/etag":
+            self.answer(304 if tag == '"v1"' else 200, b"" if tag == '"v1"' else b"tagged", ETag='"v1"')
+        elif self.path == "/bomb":
+            self.answer(200, gzip.compress(b"\0" * 50_000_000), **{"Content-Encoding": "gzip"})
+        elif self.path == "/lies":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"short")
+        elif self.path == "/reset":
+            self.connection.shutdown(socket.SHUT_RDWR)
+        elif self.path.startswith("/broken"):
+            self.answer(503, b"")
+        else:
+            self.answer(200, b"plain")
+        entry[1] = time.monotonic()
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def reason(got: Fetched | Failed) -> str:
+    assert isinstance(got, Failed), got
+    return got.reason
+
+
+def test_an_unchanged_document_is_not_sent_again(server: Server) -> None:
+    fetcher = Fetcher(QUICK)
+    first = fetcher.get(f"{server.url}/etag")
+    assert isinstance(first, Fetched)
+    second = fetcher.get(f"{server.url}/etag", first.etag, first.last_modified)
+    assert isinstance(second, Fetched)
+    assert second.not_modified
+    assert [tag for _, _, path, tag in server.log if path == "/etag"] == ["", '"v1"']
+
+
+def test_private_addresses_are_refused_unless_the_configuration_names_them(server: Server) -> None:
+    told = reason(Fetcher(Fetching(host_delay_s=0)).get(f"{server.url}/plain"))
+    assert "127.0.0.1 is not a public address" in told
+    assert "allow_private" in told
+    assert server.log == []
+    assert isinstance(Fetcher(Fetching(host_delay_s=0), ["127.0.0.1"]).get(f"{server.url}/plain"), Fetched)
+    for address in ("file:///etc/passwd", "ftp://example.org/", "http://"):
+        assert "not an http address" in reason(Fetcher(QUICK).get(address))
+
+
+def test_a_name_that_turns_private_after_it_was_looked_up_gains_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address is judged where the connection is made: each lookup here gives another answer."""
+    real, lookups = socket.getaddrinfo, iter(["93.184.216.34", "127.0.0.1"])
+
+    def turning(host: object, *args: object, **more: object) -> object:
+        return real(next(lookups, "127.0.0.1") if host == "turning.test" else host, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", turning)
+    next(lookups)  # the lookup that a check ahead of the connection would have made
+    told = reason(Fetcher(Fetching(host_delay_s=0)).get(f"http://turning.test:{server.server_address[1]}/plain"))
+    assert "turning.test is not a public address" in told
+    assert server.log == []
+
+
+def test_robots_txt_is_asked_once_and_honoured(server: Server) -> None:
+    server.robots = (200, "User-agent: *\nDisallow: /secret\n\nUser-agent: moodwire\nDisallow: /ours\n")
+    fetcher = Fetcher(QUICK)
+    assert reason(fetcher.get(f"{server.url}/ours")) == f"{server.url}/robots.txt forbids it"
+    assert isinstance(fetcher.get(f"{server.url}/plain"), Fetched)
+    assert server.paths() == ["/robots.txt", "/plain"]
+
+
+@pytest.mark.parametrize(("status", "allowed"), [(404, True), (403, True), (503, False), (429, False)])
+def test_a_robots_txt_that_is_not_there_allows_all_and_one_that_fails_nothing(
+    server: Server, status: int, allowed: bool
+) -> None:
+    server.robots = (status, "")
+    got = Fetcher(QUICK).get(f"{server.url}/plain")
+    if allowed:
+        assert isinstance(got, Fetched)
+    else:
+        assert f"robots.txt could not be had (HTTP {status})" in reason(got)
+        assert server.paths() == ["/robots.txt"]
+
+
+def test_a_host_is_asked_one_thing_at_a_time_with_the_delay_between(server: Server) -> None:
+    server.robots = (200, "User-agent: *\nCrawl-delay: 0.2\n")
+    fetcher = Fetcher(QUICK)
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda n: fetcher.get(f"{server.url}/plain?{n}"), range(8)))
+    assert all(isinstance(each, Fetched) for each in got)
+    spans = sorted((began, ended) for began, ended, path, _ in server.log if path != "/robots.txt")
+    gaps = [later[0] - earlier[1] for earlier, later in pairwise(spans)]
+    assert len(gaps) == 7
+    assert min(gaps) > 0.15, "Crawl-delay: 0.2 is kept, whatever the number of workers"
+
+
+def test_retry_after_is_kept_for_the_whole_host(server: Server) -> None:
+    server.retry_after = "120"
+    fetcher = Fetcher(QUICK)
+    assert fetcher.get(f"{server.url}/busy") == Failed("HTTP 429", 120.0)
+    assert "asked to be left alone; it is asked again in 120 s" in reason(fetcher.get(f"{server.url}/plain"))
+    assert server.paths() == ["/robots.txt", "/busy"]
+
+
+def test_a_host_that_keeps_failing_is_left_alone(server: Server) -> None:
+    fetcher = Fetcher(QUICK)
+    told = [reason(fetcher.get(f"{server.url}/broken?{n}")) for n in range(8)]
+    assert told[:5] == ["HTTP 503"] * 5
+    assert "failed 5 times in a row" in told[-1]
+    assert server.paths().count("/robots.txt") == 1
+    assert len(server.paths()) == 1 + 5
+
+
+def test_a_redirect_for_good_is_told_and_one_for_now_is_not(server: Server) -> None:
+    fetcher = Fetcher(QUICK)
+    for_good, for_now = (fetcher.get(f"{server.url}{path}") for path in ("/moved-for-good", "/moved"))
+    assert isinstance(for_good, Fetched)
+    assert isinstance(for_now, Fetched)
+    assert (for_good.moved_to, for_now.moved_to) == (f"{server.url}/plain", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "told"), [("/bomb", "larger than 100000 bytes"), ("/lies", "RemoteProtocolError"), ("/reset", "Error")]
+)
+def test_bad_bodies_have_their_reason(server: Server, path: str, told: str) -> None:
+    assert told in reason(Fetcher(QUICK).get(f"{server.url}{path}"))
+
+
+def test_closing_ends_a_wait(server: Server) -> None:
+    fetcher = Fetcher(Fetching(host_delay_s=50, allow_private=True))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(fetcher.get, f"{server.url}/plain")
+        while not server.log:
+            time.sleep(0.01)
+        fetcher.close()
+        assert reason(waiting.result(5)) == "stopped"

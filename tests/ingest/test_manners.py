@@ -1,0 +1,80 @@
+"""When a host and a feed are asked again: pure decisions."""
+
+from datetime import timedelta
+from email.utils import format_datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.manners import FAILURES, FIRST_PAUSE_S, LAST_PAUSE_S, MOST_WAIT_S, Host, after, refusal, retry_after_s
+from ingest.schedule import JITTER, SLOWEST, after_failure, after_success, due
+from moodwire.settings import Source
+from tests.helpers import T0
+from tests.helpers import after as at
+
+
+def failed(times: int, now_s: float = 0.0) -> Host:
+    host = Host()
+    for _ in range(times):
+        host = after(host, "bad", now_s, 1.0)
+    return host
+
+
+def test_between_two_requests_there_is_the_delay_and_no_refusal() -> None:
+    host = after(Host(), "good", 100.0, 1.5)
+    assert host == Host(0, 101.5)
+    assert refusal(host, 100.1) == "", "it waits its turn"
+
+
+def test_a_host_that_fails_again_and_again_is_left_alone_longer_and_longer() -> None:
+    assert [failed(n).free_at_s for n in range(1, FAILURES)] == [1.0] * (FAILURES - 1)
+    pauses = [failed(n).free_at_s for n in range(FAILURES, FAILURES + 8)]
+    assert pauses[:3] == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S]
+    assert pauses[-1] == LAST_PAUSE_S
+    assert refusal(failed(FAILURES), 10.0) == "the host failed 5 times in a row; it is asked again in 50 s"
+    assert refusal(failed(FAILURES), FIRST_PAUSE_S) == ""
+
+
+def test_one_good_answer_makes_up_for_all() -> None:
+    assert after(failed(20), "good", 5.0, 1.0) == Host(0, 6.0)
+
+
+def test_a_host_that_asks_for_a_wait_gets_it_up_to_a_day() -> None:
+    host = after(Host(), "bad", 0.0, 1.0, wait_s=300.0)
+    assert refusal(host, 100.0) == "the host asked to be left alone; it is asked again in 200 s"
+    assert after(Host(), "bad", 0.0, 1.0, wait_s=1e9).free_at_s == MOST_WAIT_S
+    assert after(Host(), "bad", 0.0, 1.0, wait_s=0.0).free_at_s == 1.0
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    assert retry_after_s("120", T0) == 120
+    assert retry_after_s(format_datetime(at(90), usegmt=True), T0) == 90
+    assert retry_after_s(format_datetime(at(-90), usegmt=True), T0) == 0
+    for nonsense in ("", "soon", "-5", "1e3"):
+        assert retry_after_s(nonsense, T0) is None
+
+
+def test_the_longest_waiting_source_comes_first() -> None:
+    sources = [Source(name=name, url="http://e.org/") for name in "abc"]
+    states = {"a": {"next_at": at(10)}, "b": {"next_at": at(5)}}
+    assert [source.name for source in due(sources, states, at(10))] == ["c", "b", "a"]
+    assert [source.name for source in due(sources, states, at(6))] == ["c", "b"]
+
+
+def test_failures_double_the_wait_up_to_an_hour() -> None:
+    waits = [(after_failure(60, failures, T0) - T0).total_seconds() for failures in range(1, 12)]
+    assert waits[:3] == [120, 240, 480]
+    assert waits[-1] == 3600
+    assert (after_failure(7200, 9, T0) - T0).total_seconds() == 7200, "never sooner than usual"
+    assert (after_failure(60, 1, T0, asked_s=9000) - T0).total_seconds() == 9000
+
+
+@given(st.floats(1, 1e5), st.integers(0, 1000), st.floats(0, 1, exclude_max=True))
+def test_a_quiet_feed_is_asked_less_often_but_at_most_half_as_often(
+    interval_s: float, unchanged: int, chance: float
+) -> None:
+    wait = after_success(interval_s, unchanged, T0, chance) - T0
+    assert wait >= timedelta(seconds=interval_s * (1 - JITTER / 2) - 0.001)
+    assert wait <= timedelta(seconds=interval_s * SLOWEST * (1 + JITTER / 2) + 0.001)
+    calm = after_success(interval_s, unchanged + 1, T0, chance)
+    assert calm >= after_success(interval_s, unchanged, T0, chance)
