@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from moodwire.errors import BadInput, ModelError, MoodwireError
@@ -19,6 +19,7 @@ EXAMPLES = """\
 examples:
   moodwire demo                                     a local newsroom, charts, and a crisis to watch
   moodwire check                                    is moodwire.toml right?
+  moodwire sources test https://www.example.org     what would be ingested from there?
   moodwire --data ./mine up                         watch your own feeds (moodwire.toml) from now on
   moodwire --data ./past replay news.jsonl.gz       bring files through the whole flow
   moodwire --data ./past query windows --series entity:AAPL --format csv
@@ -29,16 +30,28 @@ exit codes: 0 done; 1 error; 2 configuration or usage; 3 input; 4 model; 5 store
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    def verb(name: str, help_: str, epilog: str = "") -> argparse.ArgumentParser:
-        return verbs.add_parser(
+Run = Callable[[argparse.Namespace, Place, Settings], int]
+
+
+class Verbs:
+    """The parser while it is being made: each verb with its help and what it runs."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def add(self, name: str, run: Run, help_: str, epilog: str = "") -> argparse.ArgumentParser:
+        verb = self._verbs.add_parser(
             name,
             help=help_,
             description=help_[0].upper() + help_[1:] + ".",
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        verb.set_defaults(run=run)
+        return verb
 
+
+def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="moodwire",
         description=DESCRIPTION,
@@ -51,24 +64,31 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--data", type=Path, metavar="DIR", default=Path("moodwire-data"), help="where this run's data are"
     )
-    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = Verbs(top)
+    flow_verbs(verbs)
+    look_verbs(verbs)
+    model_verbs(verbs)
+    return top
 
-    demo = verb("demo", "show the whole flow on invented news: charts at once, a crisis after a minute, an alarm")
+
+def flow_verbs(verbs: Verbs) -> None:
+    demo = verbs.add("demo", _demo, "show the whole flow on invented news: charts at once, then a crisis and its alarm")
     demo.add_argument("--port", type=int, default=8050, help="of the dashboard; the next free one is taken")
     demo.add_argument("--crisis-after", type=float, default=60.0, metavar="S", help="seconds of live news before it")
     demo.add_argument("--seconds", type=float, metavar="S", help="end by itself after this long (default: at Ctrl-C)")
 
-    verb("up", "start all stages and keep them running, until Ctrl-C")
+    verbs.add("up", _up, "start all stages and keep them running, until Ctrl-C")
 
-    run = verb("run", "run one stage in this process: ingest, classifier, trends, alerts or dashboard")
+    run = verbs.add("run", _run, "run one stage in this process: ingest, classifier, trends, alerts or dashboard")
     run.add_argument("stage", metavar="STAGE", choices=("ingest", "classifier", "trends", "alerts", "dashboard"))
     run.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="ingest: these files, not the live sources")
     run.add_argument("--speed", type=speed, default=None, metavar="original|N|max", help="ingest: of the replay")
     run.add_argument("--limit", type=int, metavar="N", help="ingest: only the first N lines of each file")
     run.add_argument("--notify-replayed", action="store_true", help="alerts: send messages for replayed news too")
 
-    replay = verb(
+    replay = verbs.add(
         "replay",
+        _replay,
         "bring files (JSONL, CSV, JSON list; gzipped too) through the flow; returns when all is stored",
         "Into an empty data folder the news comes with its own times, as if it were seen then;\n"
         "into one with news in it, it fills history up and sets off no alarm.\n\n"
@@ -79,39 +99,24 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument("--limit", type=int, metavar="N", help="only the first N lines of each file")
     replay.add_argument("--notify", action="store_true", help="send e-mails and webhooks too")
 
-    classify = verb("classify", "score each row of a CSV or JSONL file")
-    classify.add_argument("file", type=Path, metavar="FILE")
-    classify.add_argument("--text-column", required=True, metavar="C")
-    classify.add_argument("--entity-column", metavar="C", help="the entity whose sentiment is asked for")
-    classify.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV or JSONL, by its ending")
 
-    evaluate = verb(
-        "evaluate",
-        "a model's figures on labelled CSV or JSONL files: by class, confusion, calibration, speed",
-        "example: moodwire evaluate sent_valid.csv --label 0=negative --label 1=positive --label 2=neutral",
+def look_verbs(verbs: Verbs) -> None:
+    verbs.add("check", _check, "check the configuration; every fault is told at once")
+
+    sources = verbs.add(
+        "sources",
+        _sources,
+        "test a source, by its name or address, before anything is stored; or list how all are doing",
+        "example: moodwire sources test https://www.example.org/news   (finds the page's feed)",
     )
-    evaluate.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    evaluate.add_argument("--text-column", default="text", metavar="C")
-    evaluate.add_argument("--label-column", default="label", metavar="C")
-    evaluate.add_argument("--head", choices=("sentiment", "topic"), default="sentiment", help="what the labels tell")
-    evaluate.add_argument(
-        "--label", action="append", default=[], metavar="THEIRS=OURS", help="another name for a label"
-    )
-    evaluate.add_argument("--baseline", type=Path, metavar="DIR", help="weights of a model to compare with, pairwise")
-    evaluate.add_argument("--out", type=Path, metavar="FILE", help="the figures as JSON")
+    sources.add_argument("action", choices=("test", "list"))
+    sources.add_argument("source", nargs="?", metavar="NAME|URL", help="test: which")
 
-    train = verb("train", "train the classifier's weights anew, from public data (needs the extra gpu; hours on a CPU)")
-    train.add_argument(
-        "--corpora", type=Path, required=True, metavar="DIR", help="the data sets that docs/model.md names"
-    )
-    train.add_argument("--base", type=Path, required=True, metavar="DIR", help="all-MiniLM-L6-v2")
-    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the weights go")
-    train.add_argument("--work", type=Path, required=True, metavar="DIR", help="what a killed run goes on from")
+    verbs.add("status", _status, "how the stages, feeds and deliveries are doing")
 
-    verb("status", "how the stages, feeds and deliveries are doing")
-
-    query = verb(
+    query = verbs.add(
         "query",
+        _query,
         "print what the store holds",
         "example: moodwire query windows --series entity:AAPL --from 2014-01-01 --to 2014-02-01 --format csv",
     )
@@ -122,11 +127,38 @@ def parser() -> argparse.ArgumentParser:
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")
     query.add_argument("--limit", type=int, metavar="N", help="the newest N rows")
 
-    verb("check", "check the configuration; every fault is told at once")
-
-    dead = verb("dead-letters", "what could not be used, and why")
+    dead = verbs.add("dead-letters", _dead_letters, "what could not be used, and why")
     dead.add_argument("action", choices=("list",))
-    return top
+
+
+def model_verbs(verbs: Verbs) -> None:
+    classify = verbs.add("classify", _classify, "score each row of a CSV or JSONL file")
+    classify.add_argument("file", type=Path, metavar="FILE")
+    classify.add_argument("--text-column", required=True, metavar="C")
+    classify.add_argument("--entity-column", metavar="C", help="the entity whose sentiment is asked for")
+    classify.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV or JSONL, by its ending")
+
+    evaluate = verbs.add(
+        "evaluate",
+        _evaluate,
+        "a model's figures on labelled CSV or JSONL files: by class, confusion, calibration, speed",
+        "example: moodwire evaluate sent_valid.csv --label 0=negative --label 1=positive --label 2=neutral",
+    )
+    evaluate.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    evaluate.add_argument("--text-column", default="text", metavar="C")
+    evaluate.add_argument("--label-column", default="label", metavar="C")
+    evaluate.add_argument("--head", choices=("sentiment", "topic"), default="sentiment", help="what the labels tell")
+    evaluate.add_argument("--label", action="append", default=[], metavar="THEIRS=OURS", help="a label's other name")
+    evaluate.add_argument("--baseline", type=Path, metavar="DIR", help="weights of a model to compare with, pairwise")
+    evaluate.add_argument("--out", type=Path, metavar="FILE", help="the figures as JSON")
+
+    train = verbs.add(
+        "train", _train, "train the classifier's weights anew, from public data (needs the extra gpu; hours on a CPU)"
+    )
+    train.add_argument("--corpora", type=Path, required=True, metavar="DIR", help="the data sets of docs/model.md")
+    train.add_argument("--base", type=Path, required=True, metavar="DIR", help="all-MiniLM-L6-v2")
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the weights go")
+    train.add_argument("--work", type=Path, required=True, metavar="DIR", help="what a killed run goes on from")
 
 
 def speed(text: str) -> float | None:
@@ -156,55 +188,96 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def dispatch(a: argparse.Namespace) -> int:
-    if a.verb == "demo":
-        from cli import demo
+    if a.verb == "demo":  # writes a configuration of its own
+        return _demo(a)
+    run: Run = a.run
+    return run(a, *_configured(a))
 
-        return demo.run(a.data, a.port, a.crisis_after, a.seconds, interrupted())
-    place, settings = _configured(a)
-    if a.verb == "check":
-        known = f"{len(settings.sources)} sources, {len(settings.watchlist.companies)} companies"
-        print(f"{place.config or 'defaults'}: right ({known}, {len(settings.rules)} rules)")
-        return 0
-    if a.verb == "run":
-        from cli.stages import Replay, run_stage
 
-        replay = Replay(tuple(a.replay), a.speed, a.limit) if a.replay else None
-        run_stage(a.stage, place, settings, replay, a.notify_replayed)
-        return 0
-    if a.verb == "up":
-        from cli import up
+def _demo(a: argparse.Namespace, *_: object) -> int:
+    from cli import demo
 
-        return up.run(place, settings, interrupted())
-    if a.verb == "replay":
-        from rich.console import Console
+    return demo.run(a.data, a.port, a.crisis_after, a.seconds, interrupted())
 
-        from cli.replay import replay_files
-        from cli.stages import Replay
 
-        replay = Replay(tuple(a.files), a.speed, a.limit)
-        return 0 if replay_files(place, settings, replay, a.notify, interrupted(), Console()) else 130
-    if a.verb == "classify":
-        from cli import classify
+def _up(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import up
 
-        return classify.run(settings, a.file, a.text_column, a.entity_column, a.out)
-    if a.verb == "evaluate":
-        from cli import evaluate
+    return up.run(place, settings, interrupted())
 
-        columns, renamed = (a.text_column, a.label_column), dict(pair(text) for text in a.label)
-        return evaluate.run(settings, a.files, columns, a.head, renamed, a.baseline, a.out)
-    if a.verb == "train":
-        return _train(a)
-    if a.verb == "status":
-        from cli import status
 
-        return status.run(place, settings)
-    if a.verb == "query":
-        from cli import query
+def _run(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli.stages import Replay, run_stage
 
-        return query.run(place, settings, a.what, a.series, a.start, a.end, a.format, a.limit)
+    replay = Replay(tuple(a.replay), a.speed, a.limit) if a.replay else None
+    run_stage(a.stage, place, settings, replay, a.notify_replayed)
+    return 0
+
+
+def _replay(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from rich.console import Console
+
+    from cli.replay import replay_files
+    from cli.stages import Replay
+
+    replay = Replay(tuple(a.files), a.speed, a.limit)
+    return 0 if replay_files(place, settings, replay, a.notify, interrupted(), Console()) else 130
+
+
+def _check(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    known = f"{len(settings.sources)} sources, {len(settings.watchlist.companies)} companies"
+    print(f"{place.config or 'defaults'}: right ({known}, {len(settings.rules)} rules)")
+    return 0
+
+
+def _sources(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import sources
+
+    if a.action == "list":
+        return sources.listed(place, settings)
+    if a.source is None:
+        raise BadInput("sources test: name a source of the configuration, or give a URL")
+    return sources.test(settings, a.source)
+
+
+def _status(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import status
+
+    return status.run(place, settings)
+
+
+def _query(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import query
+
+    return query.run(place, settings, a.what, a.series, a.start, a.end, a.format, a.limit)
+
+
+def _dead_letters(a: argparse.Namespace, place: Place, settings: Settings) -> int:
     from cli import status
 
     return status.dead_letters(place, settings)
+
+
+def _classify(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import classify
+
+    return classify.run(settings, a.file, a.text_column, a.entity_column, a.out)
+
+
+def _evaluate(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import evaluate
+
+    columns, renamed = (a.text_column, a.label_column), dict(pair(text) for text in a.label)
+    return evaluate.run(settings, a.files, columns, a.head, renamed, a.baseline, a.out)
+
+
+def _train(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    try:
+        from classifier import train
+    except ImportError as error:
+        raise ModelError(f"training needs PyTorch and transformers ({error}): pip install 'moodwire[gpu]'") from error
+    print(train.run(a.corpora, a.base, a.out, a.work))
+    return 0
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -213,15 +286,6 @@ def pair(text: str) -> tuple[str, str]:
     if not sign:
         raise BadInput(f"--label {text}: give THEIRS=OURS, for example 0=negative")
     return theirs, ours
-
-
-def _train(a: argparse.Namespace) -> int:
-    try:
-        from classifier import train
-    except ImportError as error:
-        raise ModelError(f"training needs PyTorch and transformers ({error}): pip install 'moodwire[gpu]'") from error
-    print(train.run(a.corpora, a.base, a.out, a.work))
-    return 0
 
 
 def _configured(a: argparse.Namespace) -> tuple[Place, Settings]:

@@ -61,6 +61,11 @@ def draft(item: Item, seen_at: datetime, replayed: bool = False) -> Draft | Refu
     )
 
 
+def item_id(item: Item) -> str:
+    """The id that the item's article will have."""
+    return identity(item.source, canonical(item.url), item.guid, item.title)
+
+
 def plain(text: str) -> str:
     """Text without markup, entities and control characters, blanks folded, lines kept."""
     if "<" in text or "&" in text:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ingest import parse
-from ingest.clean import Item, Refused, draft
+from ingest.clean import Item, Refused, draft, item_id, plain
 from ingest.fetch import Failed, Fetched, Fetcher
 from ingest.schedule import after_failure, after_success, due
 from ingest.stories import StoryIndex
@@ -85,7 +85,7 @@ def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Sourc
     if fetched.not_modified:
         save_feed(context.store, _succeeded(context, source, known, fetched, new=False))
         return
-    found = parse.feed(fetched.data, source.name, fetched.content_type)
+    found = parse.items(source, fetched.data, fetched.content_type, context.clock())
     if found.fault:
         bury(context, source.name, found.fault, fetched.data)
         _failed(context, source, known, found.fault)
@@ -105,35 +105,38 @@ def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Sourc
 
 def _drafts(context: Context, fetcher: Fetcher, source: Source, items: list[Item]) -> Iterator[list[Draft]]:
     """What is to be stored, in portions: an article whose page is fetched does not wait for the others' pages."""
-    now = context.clock()
-    drafts: list[Draft] = []
-    for item in items:
-        made = draft(item, now)
-        if isinstance(made, Refused):
-            bury(context, source.name, made.reason, repr(item._asdict()).encode())
-        else:
-            drafts.append(made)
     if not source.articles:
-        yield drafts
+        yield [made for item in items if (made := _draft(context, item))]
         return
-    known = known_ids(context.store, {made.id for made in drafts})
-    for made in drafts:
-        if made.id not in known and not context.stop.is_set():
-            yield [_with_page(context, fetcher, made)]
+    known = known_ids(context.store, {item_id(item) for item in items})
+    for item in items:
+        if item_id(item) not in known and not context.stop.is_set():
+            made = _draft(context, _with_page(context, fetcher, item) if item.url else item)
+            if made:
+                yield [made]
 
 
-def _with_page(context: Context, fetcher: Fetcher, made: Draft) -> Draft:
-    """The draft with its page's text, where that is longer than the feed's."""
-    if not made.url:
-        return made
-    page = fetcher.get(made.url)
-    if isinstance(page, Failed):
-        bury(context, made.source, f"page {made.url}: {page.reason}; the feed's text is used", b"")
-        return made
-    item = Item(source=made.source, title=made.title, body=parse.page_text(page.data), url=made.url)
-    cleaned = draft(item, made.seen_at)
-    longer = isinstance(cleaned, Draft) and len(cleaned.body) > len(made.body)
-    return made._replace(body=cleaned.body) if longer and isinstance(cleaned, Draft) else made
+def _draft(context: Context, item: Item) -> Draft | None:
+    made = draft(item, context.clock())
+    if isinstance(made, Refused):
+        bury(context, item.source, made.reason, repr(item._asdict()).encode())
+        return None
+    return made
+
+
+def _with_page(context: Context, fetcher: Fetcher, item: Item) -> Item:
+    """The item with its page's text, where that is longer, and what else the source did not say."""
+    fetched = fetcher.get(item.url)
+    if isinstance(fetched, Failed):
+        bury(context, item.source, f"page {item.url}: {fetched.reason}; the feed's text is used", b"")
+        return item
+    page = parse.page(fetched.data)
+    return item._replace(
+        body=page.text if len(page.text) > len(plain(item.body)) else item.body,
+        title=item.title or page.title,
+        published_at=item.published_at or page.published_at,
+        language=item.language or page.language,
+    )
 
 
 def _succeeded(context: Context, source: Source, known: dict[str, Any], fetched: Fetched, new: bool) -> dict[str, Any]:

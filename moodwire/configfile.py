@@ -40,6 +40,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         raise ConfigError([f"{name}:{where}: not TOML: {error}"]) from error
     lines = line_numbers(text)
     _from_environment(raw, environ)
+    _feeds_by_default(raw)
     faults = [(keys, what) for keys, what in _check(raw, Settings, ())]
     if not faults:
         raw, more = _with_watchlist_file(raw, path.parent if path else Path())
@@ -139,6 +140,14 @@ def _item_kind(kind: Any) -> Any:
     if typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
+
+
+def _feeds_by_default(raw: dict[str, Any]) -> None:
+    """A source whose kind is not named is a feed."""
+    sources = raw.get("sources")
+    for source in sources if isinstance(sources, list) else []:
+        if isinstance(source, dict):
+            source.setdefault("kind", "feed")
 
 
 def _from_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:

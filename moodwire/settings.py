@@ -17,13 +17,39 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     pass
 
 
-class Source(Section, frozen=True, kw_only=True):
-    """A feed to watch. `articles` says whether the linked page is fetched for the text."""
+class Source(Section, frozen=True, kw_only=True, tag_field="kind", tag="feed"):
+    """A feed to watch: RSS, Atom or JSON Feed. `articles` says whether the linked page is fetched for the text."""
 
     name: Name
     url: Url
     interval_s: Seconds = 300
     articles: bool = True
+
+
+class Sitemap(Source, frozen=True, kw_only=True, tag="sitemap"):
+    """A sitemap, best one for news; only what it says was published or changed in the last days is looked at."""
+
+    newest_days: Seconds = 2.0
+
+
+class ListPage(Source, frozen=True, kw_only=True, tag="page"):
+    """A page that links to its articles."""
+
+    selector: str = "a"  # CSS, of the links
+
+
+class JsonApi(Source, frozen=True, kw_only=True, tag="json"):
+    """An address that answers in JSON. The fields are dotted paths in an item."""
+
+    items: str = ""  # dotted path to the list; empty: the answer is the list
+    title: str = "title"
+    address: str = "url"
+    body: str = ""
+    published_at: str = ""  # ISO 8601 or seconds since 1970
+    id: str = ""
+
+
+AnySource = Source | Sitemap | ListPage | JsonApi
 
 
 class Company(Section, frozen=True, kw_only=True):
@@ -114,7 +140,7 @@ class Fetching(Section, frozen=True, kw_only=True):
 
 
 class Settings(Section, frozen=True, kw_only=True):
-    sources: tuple[Source, ...] = ()
+    sources: tuple[AnySource, ...] = ()
     watchlist: Watchlist = Watchlist()
     topics: Topics = Topics()
     windows: Windows = Windows()

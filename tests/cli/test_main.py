@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
@@ -68,7 +70,20 @@ def rows(folder: Path, *words: str) -> list[dict[str, str]]:
 
 def test_help_reads_like_a_manual_page(tmp_path: Path) -> None:
     out, _ = moodwire("--help", folder=tmp_path)
-    for verb in ("demo", "up", "run", "replay", "classify", "status", "query", "check", "dead-letters"):
+    for verb in (
+        "demo",
+        "up",
+        "run",
+        "replay",
+        "classify",
+        "status",
+        "query",
+        "check",
+        "sources",
+        "evaluate",
+        "train",
+        "dead-letters",
+    ):
         assert re.search(rf"^    {verb}\b", out, re.MULTILINE)
         text, _ = moodwire(verb, "--help", folder=tmp_path)
         assert f"usage: moodwire {verb}" in text
@@ -258,3 +273,44 @@ def test_evaluate_names_the_row_of_a_label_that_the_model_does_not_know(tmp_path
     assert "rows.csv, row 2: the model knows no sentiment 'gloomy'; it knows negative, neutral, positive" in error
     _, error = moodwire("evaluate", "rows.csv", "--label", "gloomy", folder=tmp_path, code=3)
     assert "THEIRS=OURS" in error
+
+
+class News(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        pages = {
+            "/": b"<html><head><link rel='alternate' type='application/rss+xml' href='/feed'></head></html>",
+            "/feed": b"<rss version='2.0'><channel><item><title>One</title><link>/1</link></item><item/>"
+            b"</channel></rss>",
+            "/1": b"<html><body><article>" + b"<p>Profit rose in the quarter.</p>" * 20 + b"</article></body></html>",
+        }
+        body = pages.get(self.path, b"")
+        if self.path == "/feed":
+            body = body.replace(b"/1", f"http://{self.headers['Host']}/1".encode())
+        self.send_response(200 if body else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_source_is_tested_before_anything_is_stored(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), News)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    (tmp_path / "moodwire.toml").write_text(
+        f'{CONFIG}[fetching]\nhost_delay_s = 0\n[[sources]]\nname = "mine"\nurl = "{url}/"\n'
+    )
+    out, _ = moodwire("sources", "test", "mine", folder=tmp_path)
+    assert f"it names its feed: {url}/feed" in out
+    assert "2 items" in out
+    assert "One" in out
+    assert "refused: neither a title nor a text" in out
+    assert "Profit rose in the quarter." in out
+    assert not (tmp_path / "moodwire-data").exists()
+    assert "HTTP 404" in moodwire("sources", "test", f"{url}/none", folder=tmp_path, code=1)[0]
+    assert "there are: mine" in moodwire("sources", "test", "yours", folder=tmp_path, code=3)[1]
+    assert "not fetched yet" in moodwire("sources", "list", folder=tmp_path)[0]
+    server.shutdown()
+    server.server_close()

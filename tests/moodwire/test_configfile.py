@@ -30,7 +30,9 @@ def test_no_file_means_the_defaults() -> None:
 
 def test_the_example_is_right_and_has_every_section() -> None:
     settings = load(EXAMPLE, {})
-    assert {source.name for source in settings.sources} == {"Central bank", "Company news"}
+    assert [type(source).__struct_config__.tag for source in settings.sources] == [
+        "feed", "feed", "sitemap", "page", "json"
+    ]  # fmt: skip
     assert [rule.name for rule in settings.rules] == ["companies", "market"]
     assert set(tomllib.loads(EXAMPLE.read_text())) == set(Settings.__struct_fields__)
 
@@ -54,6 +56,10 @@ def test_three_faults_are_told_at_once_each_with_its_line_and_its_mend(tmp_path:
     [
         ("[model\n", "moodwire.toml:1: not TOML"),
         ('[[sources]]\nname = "A"\n', "moodwire.toml:1: sources[0]: url is missing; add url = …"),
+        (
+            '[[sources]]\nkind = "pigeon"\n',
+            "moodwire.toml:1: sources[0]: kind must be one of feed, sitemap, page, json",
+        ),
         ("sources = 3\n", "moodwire.toml:1: sources: Expected array, got int, found 3"),
         ("store = 3\n", "moodwire.toml:1: store: expected a table, found 3"),
         ("watchlist = 3\n", "moodwire.toml:1: watchlist: expected a table, found 3"),
