@@ -124,7 +124,7 @@ class Fetcher:
             if refused := refusal(self._hosts[origin], time.monotonic()):
                 return Failed(refused)
             if self._closed.wait(max(self._hosts[origin].free_at_s - time.monotonic(), 0)):
-                return Failed("stopped")
+                return Failed("stopped", of_host=False)
             answer = self._read(url, headers, max_bytes)
             trouble = answer.of_host if isinstance(answer, Failed) else answer.status in _TROUBLE
             wait_s = None
@@ -144,6 +144,8 @@ class Fetcher:
                     data += part
                     if len(data) > max_bytes:
                         return Failed(f"larger than {max_bytes} bytes (fetching.max_bytes)", of_host=False)
+                    if self._closed.is_set():
+                        return Failed("stopped", of_host=False)
                     if time.monotonic() > deadline:
                         return Failed(f"not done after {self._settings.timeout_s:g} s (fetching.timeout_s)")
                 return _Answer(response.status_code, response.headers, bytes(data))

@@ -69,6 +69,8 @@ def take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Source
     except MoodwireError:
         raise
     except Exception as error:
+        if context.stop.is_set():
+            return
         reason = f"{type(error).__name__}: {error}"
         bury(context, source.name, reason, b"")
         _failed(context, source, feed_states(context.store).get(source.name, {}), reason)
@@ -80,7 +82,8 @@ def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Sourc
     known = state if same else {}
     fetched = fetcher.get(known.get("moved_to") or source.url, known.get("etag", ""), known.get("last_modified", ""))
     if isinstance(fetched, Failed):
-        _failed(context, source, known, fetched.reason, fetched.wait_s)
+        if not context.stop.is_set():  # a stop in between says nothing of the source
+            _failed(context, source, known, fetched.reason, fetched.wait_s)
         return
     if fetched.not_modified:
         save_feed(context.store, _succeeded(context, source, known, fetched, new=False))
@@ -110,10 +113,14 @@ def _drafts(context: Context, fetcher: Fetcher, source: Source, items: list[Item
         return
     known = known_ids(context.store, {item_id(item) for item in items})
     for item in items:
-        if item_id(item) not in known and not context.stop.is_set():
-            made = _draft(context, _with_page(context, fetcher, item) if item.url else item)
-            if made:
-                yield [made]
+        if item_id(item) in known:
+            continue
+        whole = _with_page(context, fetcher, item) if item.url else item
+        if context.stop.is_set():  # its page may not have been had to its end: the item comes again
+            return
+        made = _draft(context, whole)
+        if made:
+            yield [made]
 
 
 def _draft(context: Context, item: Item) -> Draft | None:
@@ -128,6 +135,8 @@ def _with_page(context: Context, fetcher: Fetcher, item: Item) -> Item:
     """The item with its page's text, where that is longer, and what else the source did not say."""
     fetched = fetcher.get(item.url)
     if isinstance(fetched, Failed):
+        if context.stop.is_set():
+            return item
         bury(context, item.source, f"page {item.url}: {fetched.reason}; the feed's text is used", b"")
         return item
     page = parse.page(fetched.data)

@@ -8,11 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from ingest import stage
 from moodwire.records import Article, DeadLetter, Heartbeat, decode
 from moodwire.settings import Fetching, Settings, Source
 from moodwire.stage import Context
+from moodwire.store import schema
 from moodwire.store.articles import feed_states
 from tests.helpers import context
 
@@ -216,6 +218,12 @@ def test_an_article_does_not_wait_for_the_pages_of_the_others(tmp_path: Path, se
     assert [article.title for article in articles(c)] == ["Quick page"]
     assert feed_states(c.store)["pages"]["etag"] == "", "had to its end only when the last page is stored"
     c.stop.set()
-    server.release.set()
     thread.join(10)
     assert not thread.is_alive()
+    while [worker for worker in threading.enumerate() if worker.name.startswith("fetch")]:
+        assert datetime.now(UTC) < deadline
+        waiting.wait(0.01)
+    assert len(letters(c)) == 0, "a stop is not the source's fault"
+    assert feed_states(c.store)["pages"]["failures"] == 0
+    with c.store.read() as connection:
+        assert connection.execute(sa.select(schema.articles.c.title)).scalars().all() == ["Quick page"]
