@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from safetensors.torch import save
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from classifier import network
 from classifier.data import Example, digest, training, unlabelled, validation
 from classifier.engine import Scores, open_engine
-from classifier.fit import Recipe, fit
+from classifier.fit import BEST, Recipe, fit
 from classifier.labels import SENTIMENTS, TOPICS
 from classifier.network import Logits, Network
 from classifier.pretrain import pretrain
@@ -32,10 +33,10 @@ SMOOTHING = 0.05  # of the labels
 SOFT = 0.5  # weight of the teachers' opinion where there is a label too
 MAX_TOKENS = 128
 DEV = 20  # one text in so many is held back: by it temperatures are fitted and epochs chosen
-FURTHER = Recipe(epochs=2, rate=3e-4, head_rate=3e-4, batch=64, average=0.99, frozen=False, seed=11)
-TEACHER = Recipe(epochs=3, rate=1e-4, head_rate=1e-3)
+FURTHER = Recipe(epochs=1, rate=3e-4, head_rate=3e-4, batch=64, average=0.99, frozen=False, seed=11)
+TEACHER = Recipe(epochs=3, rate=1.5e-4, head_rate=1e-3)
 TEACHER_SEEDS = (7, 8, 9)
-STUDENT = Recipe(epochs=3, rate=1.5e-4, head_rate=1e-3)
+STUDENT = Recipe(epochs=2, rate=1e-4, head_rate=3e-4)  # from the first teacher
 NONE = -100
 
 
@@ -216,10 +217,27 @@ def opinions(folders: Sequence[Path], examples: Sequence[Example]) -> list[Score
         print()
     means = []
     for several in zip(*found, strict=True):
-        sentiment, topics = (np.mean([getattr(s, part) for s in several], axis=0) for part in ("sentiment", "topics"))
-        towards = np.mean([s.entities for s in several], axis=0) if several[0].entities else []
+        sentiment, topics = (
+            np.mean([getattr(scores, part) for scores in several], axis=0).tolist() for part in ("sentiment", "topics")
+        )
+        towards = np.mean([scores.entities for scores in several], axis=0).tolist() if several[0].entities else []
         means.append(Scores(tuple(sentiment), tuple(topics), tuple(map(tuple, towards))))
     return means
+
+
+def kept_opinions(folders: Sequence[Path], examples: Sequence[Example], path: Path) -> list[Scores]:
+    """`opinions`, from a file where they stand already for the same teachers and texts."""
+    asked = [(folder / "model.sha256").read_text().strip() for folder in folders] + [e.text for e in examples]
+    key = hashlib.sha256("\0".join(asked).encode("utf-8", "replace")).hexdigest()
+    if path.exists():
+        known, found = msgspec.msgpack.decode(path.read_bytes(), type=tuple[str, list[Scores]])
+        if known == key:
+            return found
+    found = opinions(folders, examples)
+    new = path.with_suffix(".new")
+    new.write_bytes(msgspec.msgpack.encode((key, found)))
+    os.replace(new, path)
+    return found
 
 
 def run(data: Path, base: Path, out: Path, work: Path) -> dict[str, float]:
@@ -233,12 +251,14 @@ def run(data: Path, base: Path, out: Path, work: Path) -> dict[str, float]:
         model = network.pretrained(further)
         teachers.append(work / f"teacher-{seed}")
         fine_tune(model, found, TEACHER._replace(seed=seed), teachers[-1])
-        print(f"{teachers[-1].name}: {export(model, found, teachers[-1])}", flush=True)
+        if not (teachers[-1] / "model.sha256").exists():
+            print(f"{teachers[-1].name}: {export(model, found, teachers[-1])}", flush=True)
     kept = [example for example in labelled if not is_dev(example.text)] + rest
     items = [Item(found.tokenizer, example) for example in kept]
-    for item, opinion in zip(items, opinions(teachers, kept), strict=True):
+    for item, opinion in zip(items, kept_opinions(teachers, kept, work / "opinions"), strict=True):
         item.opinion = opinion
     model = network.pretrained(further)
+    model.load_state_dict(torch.load(teachers[0] / BEST, weights_only=True))
     fine_tune(model, found._replace(kept=items), STUDENT, work / "student")
     figures = export(model, found, out)
     write_hashes([*labelled, *rest], validation(data), out)

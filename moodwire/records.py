@@ -14,7 +14,6 @@ from moodwire.errors import BadInput
 
 Probability = Annotated[float, msgspec.Meta(ge=-1e-6, le=1 + 1e-6)]
 Label = Literal["negative", "neutral", "positive"]
-LABELS: tuple[Label, Label, Label] = ("negative", "neutral", "positive")
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_RECORD_BYTES = 1_000_000

@@ -147,7 +147,9 @@ def test_the_whole_recipe_gives_weights_that_the_engine_serves(
     before = weights.load(out)
     capsys.readouterr()
     assert train.run(corpora, base, out, work) == figures, "what is done is only read"
-    assert "epoch" not in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "epoch" not in told
+    assert "scoring" not in told
     after = weights.load(out)
     assert after.temperatures == before.temperatures
     assert all((tensor == after.tensors[name]).all() for name, tensor in before.tensors.items())
