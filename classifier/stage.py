@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from classifier.engine import Engine, Scores, open_engine
 from classifier.entities import Mention, Watchlist
 from classifier.labels import TOPICS
+from moodwire import symbology
 from moodwire.records import (
     Article,
     Entity,
@@ -29,7 +30,7 @@ def run(context: Context) -> None:
     settings = context.settings
     engine = open_engine(settings.model.engine, threads=settings.model.threads or None)
     companies = settings.watchlist.companies
-    watchlist = Watchlist([(company.symbol, company.names, company.groups) for company in companies])
+    watchlist = Watchlist(companies, symbology.companies().values())
     groups = {company.symbol: company.groups for company in companies}
     context.pulse.note = engine.model
 

@@ -14,6 +14,7 @@ from classifier.engine import Engine, Scores, open_engine
 from classifier.entities import Watchlist
 from classifier.labels import SENTIMENTS, TOPICS
 from cli.replay import shown
+from moodwire import symbology
 from moodwire.errors import BadInput
 from moodwire.settings import Settings
 
@@ -35,7 +36,7 @@ def run(settings: Settings, file: Path, text_column: str, entity_column: str | N
     """A row out for each row in, in order: its columns, then COLUMNS. Raises BadInput, ModelError."""
     engine = open_engine(settings.model.engine, threads=settings.model.threads or None)
     companies = settings.watchlist.companies
-    watchlist = Watchlist([(company.symbol, company.names, company.groups) for company in companies])
+    watchlist = Watchlist(companies, symbology.companies().values())
     rows = read_rows(file, [text_column, *([entity_column] if entity_column else [])])
     count = 0
     with out.open("w", encoding="utf-8", newline="") as target, shown(Console(stderr=True)) as show:

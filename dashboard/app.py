@@ -50,7 +50,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
             html.Footer(id="health"),
         ]
     )
-    names = {company.symbol: company.names[0] for company in settings.watchlist.companies if company.names}
+    names = {company.symbol: company.name for company in settings.watchlist.companies}
 
     @app.callback(
         Output("page", "children"), Output("spans", "children"), Input("where", "pathname"), Input("where", "search")

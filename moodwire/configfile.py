@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from moodwire import symbology
 from moodwire.errors import ConfigError
 from moodwire.settings import Company, Settings
 
@@ -44,12 +45,11 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     faults = [(keys, what) for keys, what in _check(raw, Settings, ())]
     if not faults:
         raw, more = _with_watchlist_file(raw, path.parent if path else Path())
-        faults += more
-        faults += _relations(raw)
+        faults += [*more, *_unknown_symbols(raw), *_relations(raw)]
     if faults:
         told = sorted({(_line(lines, keys), f"{_dotted(keys)}: {what}") for keys, what in faults})
         raise ConfigError([f"{name}:{line}: {what}" for line, what in told])
-    return msgspec.convert(raw, Settings)
+    return _followed(msgspec.convert(raw, Settings))
 
 
 def line_numbers(text: str) -> dict[Keys, int]:
@@ -176,9 +176,11 @@ def _with_watchlist_file(raw: dict[str, Any], folder: Path) -> tuple[dict[str, A
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for number, row in enumerate(csv.DictReader(file), 2):
+                names = _several(row.get("names"))
                 company = {
                     "symbol": (row.get("symbol") or "").strip(),
-                    "names": _several(row.get("names")),
+                    "names": [name for name in names if not name.startswith("~")],
+                    "words": [name.removeprefix("~") for name in names if name.startswith("~")],
                     "groups": _several(row.get("groups")),
                 }
                 companies.append(company)
@@ -190,6 +192,30 @@ def _with_watchlist_file(raw: dict[str, Any], folder: Path) -> tuple[dict[str, A
         return raw, [(("watchlist", "file"), f"{path} cannot be read: {error}; give a CSV with symbol,names,groups")]
     merged = {**watchlist, "companies": [*watchlist.get("companies", []), *companies]}
     return {**raw, "watchlist": merged}, faults
+
+
+def _unknown_symbols(raw: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
+    for at, symbol in enumerate(raw.get("watchlist", {}).get("symbols", [])):
+        if symbol not in symbology.companies():
+            yield (
+                ("watchlist", "symbols", at),
+                f"{symbol!r} is not in moodwire's list of companies; add [[watchlist.companies]] with its names",
+            )
+
+
+def _followed(settings: Settings) -> Settings:
+    """With all companies of the watchlist, those that stand there by their symbol alone with what the list has."""
+    known, watchlist = symbology.companies(), settings.watchlist
+    found = {company.symbol: company for company in watchlist.companies}
+    for symbol, company in found.items():
+        if symbol in known and not (company.names or company.words):
+            own = known[symbol]
+            groups = tuple(dict.fromkeys((*company.groups, *own.groups)))
+            found[symbol] = msgspec.structs.replace(own, groups=groups)
+    for symbol in known if watchlist.all else watchlist.symbols:
+        found.setdefault(symbol, known[symbol])
+    companies = msgspec.structs.replace(watchlist, companies=tuple(found.values()))
+    return msgspec.structs.replace(settings, watchlist=companies)
 
 
 def _several(cell: str | None) -> list[str]:

@@ -53,12 +53,20 @@ AnySource = Source | Sitemap | ListPage | JsonApi
 
 
 class Company(Section, frozen=True, kw_only=True):
-    symbol: Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9][A-Z0-9.\-]{0,15}$")]
-    names: tuple[str, ...] = ()
+    symbol: Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9][A-Z0-9.&\-]{0,15}$")]
+    names: tuple[str, ...] = ()  # none: those that moodwire's own list has for the symbol, and its words and sector
+    words: tuple[str, ...] = ()  # names that mean something else too: they count only where the text shows the company
     groups: tuple[Name, ...] = ()  # sector, portfolio …
+
+    @property
+    def name(self) -> str:
+        """The usual one."""
+        return next(iter((*self.names, *self.words)), self.symbol)
 
 
 class Watchlist(Section, frozen=True, kw_only=True):
+    symbols: tuple[str, ...] = ()  # companies of moodwire's own list, by symbol
+    all: bool = False  # follow every company of moodwire's own list
     file: str = ""  # CSV with the columns symbol, names, groups (`;` between several); beside the configuration file
     companies: tuple[Company, ...] = ()
 

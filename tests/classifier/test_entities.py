@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier.entities import HEADLINE, LEAD, LEAD_CHARS, PASSING, Mention, Watchlist
+from moodwire.settings import Company
 
 COMPANIES = [
     ("AAPL", ("Apple", "Apple Inc"), ("tech",)),
@@ -20,7 +21,7 @@ COMPANIES = [
     ("MSFT", ("Microsoft",), ("tech",)),
     ("PRE", ("America Press",), ()),
 ]
-WATCHLIST = Watchlist(COMPANIES)
+WATCHLIST = Watchlist([Company(symbol=symbol, names=names, groups=groups) for symbol, names, groups in COMPANIES])
 SYMBOLS = {symbol for symbol, _, _ in COMPANIES}
 
 
@@ -110,6 +111,69 @@ def test_offsets_hold_after_letters_that_grow_when_lowered() -> None:
 
 def test_empty_watchlist() -> None:
     assert Watchlist([]).find("Apple", "$AAPL", ("AAPL",)) == []
+
+
+WORDS = Watchlist(
+    [
+        Company(symbol="AAPL", words=("Apple",)),
+        Company(symbol="TGT", words=("Target",)),
+        Company(symbol="GPS", words=("Gap",)),
+        Company(symbol="M&M.NS", names=("Mahindra & Mahindra", "M&M")),
+        Company(symbol="ITC.NS", names=("ITC Ltd",), words=("ITC",)),
+        Company(symbol="HUL.NS", names=("HUL", "Hindustan Unilever")),
+        Company(symbol="USB", names=("U.S. Bank",)),
+        Company(symbol="BOI.NS", names=("Bank of India",)),
+        Company(symbol="NESN.SW", names=("Nestle",)),
+    ],
+    others=[Company(symbol="APLE", names=("Apple Hospitality",))],
+)
+
+
+@pytest.mark.parametrize(
+    ("title", "symbols"),
+    [
+        ("Apple Inc beats estimates", ["AAPL"]),
+        ("Apple's suppliers fall", ["AAPL"]),
+        ("Shares of Target fall", ["TGT"]),
+        ("Target recalls toys", ["TGT"]),
+        ("both Nestle and Apple will report", ["NESN.SW", "AAPL"]),
+        ("Sales growth of companies like HUL, ITC and others halves", ["HUL.NS", "ITC.NS"]),
+        ("ITC, HUL among top picks", ["ITC.NS", "HUL.NS"]),
+        ("$AAPL up as Apple grows", ["AAPL"]),
+        ("M&M rises, Mahindra & Mahindra Ltd. says", ["M&M.NS"]),
+        ("Bank of India cuts rates", ["BOI.NS"]),
+        ("Chocolate (NESN.S) and <NESN.SW>", ["NESN.SW"]),
+        ("a rise in Gap shares", ["GPS"]),
+    ],
+)
+def test_a_word_names_a_company_where_the_text_shows_it(title: str, symbols: list[str]) -> None:
+    assert [mention.symbol for mention in WORDS.find(title)] == symbols
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Apple a day",
+        "Apple Hospitality cuts its dividend",
+        "the bright orchards of Apple Valley",
+        "Target price of 40",
+        "Gap up at the open",
+        "M and M rises",
+        "the largest U.S. bank by assets",
+        "Reserve Bank of India cuts rates",
+        "Nestle Foundation gives grants",
+        "(NESN.N) and index <.AAPL>",
+        "AAPL.AAPL",
+    ],
+)
+def test_a_word_or_a_part_of_another_name_is_no_company(title: str) -> None:
+    assert WORDS.find(title) == []
+
+
+def test_of_two_companies_of_one_name_the_first_is_meant() -> None:
+    twice = Watchlist([Company(symbol="KGF.L", names=("Kingfisher",)), Company(symbol="KFA.NS", names=("Kingfisher",))])
+    assert [mention.symbol for mention in twice.find("Kingfisher opens stores")] == ["KGF.L"]
+    assert [mention.symbol for mention in twice.find("Kingfisher ($KFA) grounded")] == ["KFA.NS"]
 
 
 PARTS = st.sampled_from(

@@ -4,13 +4,15 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moodwire import symbology
 from moodwire.configfile import line_numbers, load
 from moodwire.errors import ConfigError
-from moodwire.settings import Settings, Webhook
+from moodwire.settings import Company, Settings, Webhook
 
 EXAMPLE = Path(__file__).parents[2] / "moodwire.example.toml"
 
@@ -90,6 +92,49 @@ def test_a_watchlist_file_stands_beside_the_configuration(tmp_path: Path) -> Non
     assert [company.symbol for company in companies] == ["OWN", "ACME", "GLOB"]
     assert companies[1].names == ("Acme", "Acme Corp")
     assert companies[1].groups == ("tools", "mine")
+
+
+def test_symbols_bring_their_names_from_the_list_of_companies(tmp_path: Path) -> None:
+    config = tmp_path / "moodwire.toml"
+    config.write_text(
+        '[watchlist]\nsymbols = ["MSFT", "BRK-B"]\n[[watchlist.companies]]\nsymbol = "AAPL"\ngroups = ["mine"]\n'
+        '[[watchlist.companies]]\nsymbol = "TSLA"\nnames = ["Tesla Motors"]\n'
+    )
+    apple, tesla, microsoft, berkshire = load(config, {}).watchlist.companies
+    assert (apple.name, apple.words, apple.groups) == ("Apple", ("Apple",), ("mine", "information technology"))
+    assert tesla.names == ("Tesla Motors",)
+    assert microsoft.names[0] == "Microsoft"
+    assert berkshire.names[0] == "Berkshire Hathaway"
+
+
+def test_all_companies_of_the_list_can_be_followed(tmp_path: Path) -> None:
+    config = tmp_path / "moodwire.toml"
+    config.write_text('[watchlist]\nall = true\n[[watchlist.companies]]\nsymbol = "OWN"\nnames = ["Own"]\n')
+    companies = load(config, {}).watchlist.companies
+    assert companies[0].symbol == "OWN"
+    assert {company.symbol for company in companies[1:]} == set(symbology.companies())
+
+
+def test_a_symbol_that_the_list_lacks_needs_names(tmp_path: Path) -> None:
+    (found,) = faults(tmp_path, '[watchlist]\nsymbols = ["MSFT", "NOSUCH"]\n')
+    assert found == (
+        "moodwire.toml:2: watchlist.symbols[1]: 'NOSUCH' is not in moodwire's list of companies; "
+        "add [[watchlist.companies]] with its names"
+    )
+
+
+def test_the_list_of_companies_is_sound() -> None:
+    """Each row is a company that a configuration may hold, and each name means one of them."""
+    owners: dict[str, set[str]] = {}
+    for symbol, company in symbology.companies().items():
+        assert msgspec.convert(msgspec.to_builtins(company), Company) == company
+        assert symbol == company.symbol
+        assert company.names or company.words
+        for name in (*company.names, *company.words):
+            assert name == name.strip()
+            owners.setdefault(name.lower(), set()).add(symbol)
+    shared = {name for name, symbols in owners.items() if len(symbols) > 1}
+    assert shared == {"compass", "kingfisher"}, "two companies truly bear these"
 
 
 def test_faults_in_a_watchlist_file_name_its_lines(tmp_path: Path) -> None:
