@@ -206,7 +206,7 @@ class Watchlist:
                 kept.append(hit)
         # A company that is named beyond doubt may be named by a plain word too.
         sure = {*certain, *(form.symbol for _, _, forms in kept for form in forms[:1] if form.sure)}
-        sentences = _in_sentences(text)
+        sentences = not all(forms[0].sure for _, _, forms in kept) and _in_sentences(text)
         places: list[tuple[int, int, str]] = []
         shown: list[bool] = []  # that the company is meant
         for start, end, forms in kept:

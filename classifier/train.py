@@ -36,7 +36,7 @@ DEV = 20  # one text in so many is held back: by it temperatures are fitted and 
 FURTHER = Recipe(epochs=1, rate=2e-4, head_rate=1e-3, average=0.99, seed=11)
 TEACHER = Recipe(epochs=3, rate=1.5e-4, head_rate=1e-3)
 TEACHER_SEEDS = (7, 8)
-STUDENT = Recipe(epochs=2, rate=1e-4, head_rate=3e-4)  # from the first teacher
+STUDENT = Recipe(epochs=1, rate=1e-4, head_rate=3e-4)  # from the first teacher
 NONE = -100
 
 

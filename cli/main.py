@@ -20,6 +20,7 @@ examples:
   moodwire demo                                     a local newsroom, charts, and a crisis to watch
   moodwire check                                    is moodwire.toml right?
   moodwire sources test https://www.example.org     what would be ingested from there?
+  moodwire companies infosys                        its symbol, for the watchlist
   moodwire --data ./mine up                         watch your own feeds (moodwire.toml) from now on
   moodwire --data ./past replay news.jsonl.gz       bring files through the whole flow
   moodwire --data ./past query windows --series entity:AAPL --format csv
@@ -111,6 +112,14 @@ def look_verbs(verbs: Verbs) -> None:
     )
     sources.add_argument("action", choices=("test", "list"))
     sources.add_argument("source", nargs="?", metavar="NAME|URL", help="test: which")
+
+    companies = verbs.add(
+        "companies",
+        _companies,
+        "find a company in moodwire's own list, for the watchlist",
+        "example: moodwire companies infosys",
+    )
+    companies.add_argument("name", nargs="+", metavar="NAME", help="words of its symbol or names")
 
     verbs.add("status", _status, "how the stages, feeds and deliveries are doing")
 
@@ -238,6 +247,12 @@ def _sources(a: argparse.Namespace, place: Place, settings: Settings) -> int:
     if a.source is None:
         raise BadInput("sources test: name a source of the configuration, or give a URL")
     return sources.test(settings, a.source)
+
+
+def _companies(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import companies
+
+    return companies.run(" ".join(a.name))
 
 
 def _status(a: argparse.Namespace, place: Place, settings: Settings) -> int:

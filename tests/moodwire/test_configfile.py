@@ -101,7 +101,7 @@ def test_symbols_bring_their_names_from_the_list_of_companies(tmp_path: Path) ->
         '[[watchlist.companies]]\nsymbol = "TSLA"\nnames = ["Tesla Motors"]\n'
     )
     apple, tesla, microsoft, berkshire = load(config, {}).watchlist.companies
-    assert (apple.name, apple.words, apple.groups) == ("Apple", ("Apple",), ("mine", "information technology"))
+    assert (apple.name, apple.names, apple.groups) == ("Apple", ("Apple",), ("mine", "information technology"))
     assert tesla.names == ("Tesla Motors",)
     assert microsoft.names[0] == "Microsoft"
     assert berkshire.names[0] == "Berkshire Hathaway"
