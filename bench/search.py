@@ -69,10 +69,8 @@ def table(study: optuna.Study) -> None:
     for trial in sorted(done, key=lambda trial: trial.value or 0.0):
         of = trial.user_attrs
         settings = ", ".join(f"{k} {v:.2g}" for k, v in trial.params.items())
-        print(
-            f"| {trial.value:.4f} | {of['sentiment']:.4f} | {of['topic']:.4f} | {of['entity']:.4f} | {of['minutes']:.1f} "
-            f"| {settings} |"
-        )
+        scores = " | ".join(f"{of[head]:.4f}" for head in ("sentiment", "topic", "entity"))
+        print(f"| {trial.value:.4f} | {scores} | {of['minutes']:.1f} | {settings} |")
     print(flush=True)
 
 
