@@ -215,12 +215,12 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
 
 
 def open_incidents(store: Store) -> list[Alert]:
-    """The firing alert of each incident that is open, newest first."""
+    """The latest alert of each incident that is open, newest first."""
     a, i = schema.alerts.c, schema.incidents.c
     query = (
         sa.select(a.record)
-        .join_from(schema.alerts, schema.incidents, a.incident_id == i.incident_id)
-        .where(i.until.is_(None), a.state == "firing")
+        .join_from(schema.alerts, schema.incidents, sa.and_(a.incident_id == i.incident_id, a.number == i.number))
+        .where(i.until.is_(None))
         .order_by(a.at.desc())
     )
     with store.read() as connection:
