@@ -14,7 +14,7 @@ import httpx
 from alerts import messages
 from alerts.messages import Message
 from moodwire.settings import AnyChannel, AppriseService, Email, Webhook
-from moodwire.web import NotPublic, guarded, is_public, retry_after_s
+from moodwire.web import guarded, is_public, refused_here, retry_after_s
 
 TIMEOUT_S = 10.0
 # Answers by which a receiver says that the same message will not be taken later either. All others are tried again: a
@@ -108,7 +108,7 @@ class WebhookChannel:
             with self._client.stream("POST", self._settings.url, content=body, headers=headers) as answer:
                 status, again = answer.status_code, answer.headers.get("retry-after", "")
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
-            if isinstance(error.__cause__, NotPublic):
+            if refused_here(error):
                 return Outcome(False, str(error), retry=False)
             return Outcome(False, f"{type(error).__name__}: {error}")
         if httpx.codes.is_success(status):

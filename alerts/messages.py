@@ -4,7 +4,6 @@ import hashlib
 import html
 import math
 from email.message import EmailMessage
-from email.utils import formatdate
 
 import msgspec
 
@@ -106,7 +105,7 @@ def email(message: Message, sender: str, recipients: tuple[str, ...]) -> EmailMe
     mail["Subject"] = " ".join(subject(message).split())
     mail["From"] = sender
     mail["To"] = ", ".join(recipients)
-    mail["Date"] = formatdate(max(alert.at.timestamp() for alert in message.alerts))
+    mail["Date"] = max(alert.at for alert in message.alerts)
     mail["Message-ID"] = f"<{message.key}@moodwire>"
     # The thread's root is never sent: mail programs put together what refers to the same one.
     threads = [f"<{_digest(alert.incident_id)}@moodwire>" for alert in message.alerts]
@@ -144,7 +143,7 @@ def _plain(alert: Alert, stories: int) -> str:
     if alert.evidence:
         lines += ["", "The stories:"]
         for story in alert.evidence[:stories]:
-            lines += [f"  {_line(story)}", *([f"    {story.url}"] if story.url else [])]
+            lines += [f"  {_line(story)}", *([f"    {story.url}"] if _is_web(story.url) else [])]
     return "\n".join(lines) + "\n"
 
 
@@ -196,7 +195,7 @@ def _table(alerts: tuple[Alert, ...]) -> str:
 
 def _item(story: Evidence) -> str:
     title = _escape(story.title)
-    if story.url.startswith(("http://", "https://")):
+    if _is_web(story.url):
         title = f'<a href="{_escape(story.url)}" style="color:#0b57d0">{title}</a>'
     about = f"{story.source}, {story.published_at:%H:%M} UTC, score {story.score:+.2f}{_copies(story)}"
     return f'<li style="margin:0 0 8px">{title}<br><small style="color:{_FAINT}">{_escape(about)}</small></li>'
@@ -234,6 +233,10 @@ def _name(alert: Alert) -> str:
 
 def _line(story: Evidence) -> str:
     return f"{story.published_at:%H:%M} {story.score:+.2f} {story.title} ({story.source}{_copies(story)})"
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
 
 
 def _copies(story: Evidence) -> str:

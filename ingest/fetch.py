@@ -13,7 +13,7 @@ from protego import Protego
 
 from ingest.manners import MOST_CRAWL_DELAY_S, Host, after, refusal
 from moodwire.settings import Fetching, host_of
-from moodwire.web import NotPublic, guarded, is_public, retry_after_s
+from moodwire.web import guarded, is_public, refused_here, retry_after_s
 
 MAX_REDIRECTS = 5
 ROBOTS_S = 86_400.0  # for which a robots.txt is believed
@@ -145,7 +145,7 @@ class Fetcher:
                         return Failed(f"not done after {self._settings.timeout_s:g} s (fetching.timeout_s)")
                 return _Answer(response.status_code, response.headers, bytes(data))
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
-            return Failed(str(error) if isinstance(error.__cause__, NotPublic) else f"{type(error).__name__}: {error}")
+            return Failed(str(error) if refused_here(error) else f"{type(error).__name__}: {error}")
 
     def _forbidden(self, url: str) -> str:
         """Why robots.txt (RFC 9309) forbids an address; empty if it does not."""

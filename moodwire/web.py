@@ -11,10 +11,6 @@ import httpcore
 import httpx
 
 
-class NotPublic(Exception):
-    """Stands as the cause of a connection that was refused here."""
-
-
 def guarded(allowed: Callable[[str, str], bool], mend: str) -> httpx.HTTPTransport:
     """A transport that connects to what `allowed(host, address)` lets through, and to nothing else.
 
@@ -25,6 +21,11 @@ def guarded(allowed: Callable[[str, str], bool], mend: str) -> httpx.HTTPTranspo
     # httpx has no public way to say how names are resolved; tests/ingest/test_fetch.py would tell if this one went.
     transport._pool._network_backend = _Guarded(allowed, mend)
     return transport
+
+
+def refused_here(error: BaseException) -> bool:
+    """Whether a transport's error says that an address was not let through, and not that the other side failed."""
+    return isinstance(error.__cause__, _NotPublic)
 
 
 def is_public(address: str) -> bool:
@@ -43,6 +44,10 @@ def retry_after_s(header: str, now: datetime) -> float | None:
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
     return max((until - now).total_seconds(), 0.0)
+
+
+class _NotPublic(httpcore.ConnectError):
+    """The cause of httpx's error where a connection was refused here."""
 
 
 class _Guarded(httpcore.SyncBackend):
@@ -64,7 +69,7 @@ class _Guarded(httpcore.SyncBackend):
             raise httpcore.ConnectError(f"{host} has no address: {error}") from error
         good = [address for address in dict.fromkeys(found) if self._is_allowed(host, address)]
         if not good:
-            raise httpcore.ConnectError(f"{host} is not a public address; {self._mend}") from NotPublic()
+            raise _NotPublic(f"{host} is not a public address; {self._mend}")
         for address in good[:-1]:
             try:
                 return super().connect_tcp(address, port, timeout, local_address, socket_options)
