@@ -89,7 +89,7 @@ class Desk:
         )
         row = incident_row(last.rule, last.series, step.incident)
         # Who has heard of it hears of this too; nobody else does.
-        store_alerts(connection, [alert], [row], {}, now, keep_pending=True)
+        store_alerts(connection, [alert], [row], {}, now, now, keep_pending=True)
         if command.comment:
             _comment(connection, given, command.incident_id, command.comment)
         holder.put_incident(last.rule, last.series, step.incident)

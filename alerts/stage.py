@@ -124,7 +124,7 @@ def _write(
         ]
         incidents = [incident_row(*each) for each in (*ended, *desk.open_incidents())]
         to_tell = {a.incident_id: desk.told[a.rule] for a in alerts if notify_replayed or not a.replayed}
-        store_alerts(connection, alerts, incidents, to_tell, known_at)
+        store_alerts(connection, alerts, incidents, to_tell, known_at, context.clock())
         save_positions(connection, NAME, last.at, _positions(last))
 
 

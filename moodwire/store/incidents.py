@@ -197,12 +197,13 @@ def store_alerts(
     incidents: Iterable[Mapping[str, Any]],
     channels: Mapping[str, Sequence[str]],
     known_at: datetime,
+    now: datetime,
     keep_pending: bool = False,
 ) -> None:
     """Changes of state, and the notices of whom they are to be told to, in the caller's transaction.
 
     incidents: their rows; stored ones that are pending are forgotten before, unless told to be kept.
-    channels: by incident, the names of the channels to tell.
+    channels: by incident, the names of the channels to tell. now: by the clock that the outbox goes by.
     """
     rows = [
         {
@@ -223,7 +224,7 @@ def store_alerts(
     upsert(connection, schema.incidents, [dict(row) for row in incidents])
     n = schema.notices.c
     for alert in alerts:
-        change = {"number": alert.number, "changed_at": known_at}
+        change = {"number": alert.number, "changed_at": now}
         for channel in channels.get(alert.incident_id, ()):
             row = {"channel": channel, "incident_id": alert.incident_id, "told": 0, "told_at": None, **change}
             insert_absent(connection, schema.notices, [row])

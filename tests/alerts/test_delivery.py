@@ -102,7 +102,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def put(store: Store, channels: tuple[str, ...], alert: Alert = ALERT, now: datetime = T0) -> None:
     """A change of state, and its messages as they are routed at once."""
     with store.write() as connection:
-        store_alerts(connection, [alert], [], {alert.incident_id: channels}, now)
+        store_alerts(connection, [alert], [], {alert.incident_id: channels}, now, now)
     route(store, AT_ONCE, {}, now)
 
 
