@@ -36,10 +36,10 @@ def telling_words(titles: Sequence[str], earlier: Sequence[str]) -> tuple[str, .
 def ends_when(rule: AnyRule) -> str:
     """What would end an incident of this rule."""
     quiet = f"for {rule.cooldown_s / 60:g} min"
+    if isinstance(rule, Rule):
+        return f"the count of negative stories is no longer strange {quiet}"
     span = f"the last {rule.window_s / 60:g} min"
     match rule:
-        case Rule():
-            return f"the count of {span} is no longer strange {quiet}"
         case ScoreRule():
             few = f"or they are fewer than {rule.minimum_stories}, {quiet}"
             return f"the mean score of {span}'s stories is {rule.below:g} or above, {few}"

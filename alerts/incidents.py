@@ -34,6 +34,11 @@ class Incident:
     def pending(self) -> bool:
         return self.state == "pending"
 
+    @property
+    def alive(self) -> bool:
+        """Whether it fires or may yet: it is looked at at every tick."""
+        return self.open or self.pending
+
 
 class Step(NamedTuple):
     incident: Incident | None

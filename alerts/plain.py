@@ -90,7 +90,7 @@ class PlainWatch:
         before_s, self.last_s = self.last_s or now_s, now_s
         looks: defaultdict[tuple[str, str], None] = defaultdict()
         for key, incident in self._incidents.items():
-            if incident.open or incident.pending:
+            if incident.alive:
                 looks[key] = None
         for series in self._changed:
             looks.update({(rule.name, series): None for rule in self._applying(series)})
@@ -102,9 +102,7 @@ class PlainWatch:
 
     def open_incidents(self) -> list[tuple[str, str, Incident]]:
         """Rule, series and incident of each that is open or pending."""
-        return [
-            (rule, series, known) for (rule, series), known in self._incidents.items() if known.open or known.pending
-        ]
+        return [(rule, series, known) for (rule, series), known in self._incidents.items() if known.alive]
 
     def incident(self, rule: str, series: str) -> Incident | None:
         return self._incidents.get((rule, series))
@@ -116,7 +114,7 @@ class PlainWatch:
     def _follow(self, rule: AnyPlainRule, series: str, before_s: int, now_s: int, ask: Ask) -> list[Found]:
         window_s = round(rule.window_s)
         known = self._incidents.get((rule.name, series))
-        alive = known is not None and (known.open or known.pending)
+        alive = known is not None and known.alive
         stories = ask(rule, series, (before_s if alive else now_s) - window_s - WINDOW_S, now_s)
         steps = {now_s}
         if alive and series not in self._changed:

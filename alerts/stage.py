@@ -12,7 +12,7 @@ from alerts.desk import STAGE, Desk, incident_id, incident_of, incident_row, sec
 from alerts.detect import Count
 from alerts.evidence import ends_when, telling_words
 from alerts.plain import Found, PlainWatch, Story
-from alerts.watch import Watch
+from alerts.watch import Change, Watch
 from moodwire.records import EPOCH, Alert, Tick, Window, encode
 from moodwire.settings import AnyPlainRule, ArticleRule, Rule, Settings
 from moodwire.stage import Context, Taken, consume
@@ -133,9 +133,8 @@ def _alert(connection: sa.Connection, found: Found, tick: Tick) -> Alert:
     incident, step, verdict, rule = change.step.incident, change.step, change.verdict, change.rule
     assert incident is not None
     since, at = time_of(incident.since_s), time_of(step.at_s)
-    around = surroundings(
-        connection, change.series, at - timedelta(seconds=rule.window_s), at, _positions(tick), story_ids
-    )
+    window_s = _window_s(change)
+    around = surroundings(connection, change.series, at - timedelta(seconds=window_s), at, _positions(tick), story_ids)
     return Alert(
         incident_id=incident_id(rule.name, change.series, since),
         rule=rule.name,
@@ -143,7 +142,7 @@ def _alert(connection: sa.Connection, found: Found, tick: Tick) -> Alert:
         state=_STATES[step.changed],  # type: ignore[arg-type]
         at=at,
         since=since,
-        window_s=round(rule.window_s),
+        window_s=window_s,
         observed=verdict.observed,
         expected=verdict.expected,
         log10_tail=verdict.log10_tail,
@@ -160,6 +159,11 @@ def _alert(connection: sa.Connection, found: Found, tick: Tick) -> Alert:
         ends_when=ends_when(rule),
         course=around.course,
     )
+
+
+def _window_s(change: Change) -> int:
+    """The window that decided."""
+    return round(change.rule.window_s)
 
 
 def _append(context: Context) -> None:

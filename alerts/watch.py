@@ -76,7 +76,7 @@ class Watch:
         before, self.last_s = self.last_s, now_s
         changes: list[Change] = []
         for (name, series), incident in list(self._incidents.items()):
-            if incident.open or incident.pending:
+            if incident.alive:
                 changes += self._follow(self._rules[name], series, before or now_s, now_s)
         for series in self._changed:
             for rule in self._applying(series):
@@ -94,9 +94,7 @@ class Watch:
 
     def open_incidents(self) -> list[tuple[str, str, Incident]]:
         """Rule, series and incident of each that is open or pending."""
-        return [
-            (rule, series, known) for (rule, series), known in self._incidents.items() if known.open or known.pending
-        ]
+        return [(rule, series, known) for (rule, series), known in self._incidents.items() if known.alive]
 
     def incident(self, rule: str, series: str) -> Incident | None:
         return self._incidents.get((rule, series))
@@ -117,7 +115,7 @@ class Watch:
         for moment_s in steps:
             changes += self._look(rule, series, moment_s)
             known = self._incidents.get((rule.name, series))
-            if known is None or not (known.open or known.pending):
+            if known is None or not known.alive:
                 break
         return changes
 
