@@ -1,7 +1,5 @@
 """The alerts stage, that dies by SIGKILL at a chosen moment between decision and delivery: a process of the tests.
 
-    python -m tests.alerts.faulty POINT COUNT MARKER [--mark-first | --new-keys] -- WORDS OF moodwire …
-
 POINT: write or written (a store transaction, before it and after its commit), send or sent (a message, before it goes
 and after its receiver answered), append, commit. It dies at the COUNT-th, once: MARKER then exists.
 The options are the faults that the suite must find: messages marked as delivered before they are sent, and a key of
@@ -11,7 +9,6 @@ its own for each attempt.
 import os
 import random
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,8 +106,8 @@ def arm(death: Death, options: list[str]) -> None:
         outbox.due_deliveries = marked
 
 
-if __name__ == "__main__":
-    at = sys.argv.index("--")
-    point, count, marker, *options = sys.argv[1:at]
-    arm(Death(point, int(count), Path(marker)), options)
-    main(sys.argv[at + 1 :])
+def run(point: str, count: int, marker: Path, options: list[str], words: list[str], errors: Path) -> None:
+    """What such a process does: `moodwire WORDS` until it dies."""
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    arm(Death(point, count, marker), options)
+    main(words)

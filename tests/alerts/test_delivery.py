@@ -227,6 +227,17 @@ def test_a_webhook_carries_the_alerts_signed_with_the_time(hook: Hook) -> None:
     assert headers["idempotency-key"] == headers["x-moodwire-delivery"] == MESSAGE.key
 
 
+def test_the_documents_way_of_verifying_a_signature_holds() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text()
+    scope: dict[str, Any] = {}
+    exec(text.split("```python\n")[1].split("```")[0], scope)
+    header = signature("s3cret", 1_700_000_000, b'{"a": 1}')
+    assert scope["genuine"]("s3cret", header, b'{"a": 1}')
+    assert not scope["genuine"]("s3cret", header, b'{"a": 2}')
+    assert not scope["genuine"]("other", header, b'{"a": 1}')
+    assert not scope["genuine"]("s3cret", header.replace("t=17", "t=18"), b'{"a": 1}')
+
+
 def test_every_webhook_body_is_as_the_published_schema_says() -> None:
     check = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
     taken = replace(OVER, state="acknowledged", change="acknowledged", by="ana", comment="on it")

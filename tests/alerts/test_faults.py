@@ -4,11 +4,10 @@ Each change of state arrives at both, and whatever arrives twice is recognised b
 """
 
 import asyncio
+import multiprocessing
 import random
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -24,11 +23,14 @@ from moodwire.store import commands, schema
 from moodwire.store.commands import Acknowledge
 from moodwire.store.db import Store
 from moodwire.stream.embedded import EmbeddedLog
+from tests.alerts import faulty
 from tests.alerts.receivers import Hook, Mail
 from tests.alerts.test_stage import DAY_S, MOOD, SURGE, Flow, _window
 from tests.helpers import after as at
 
 LIMIT_S = 90.0
+PROCESSES = multiprocessing.get_context("forkserver")  # one that has imported all; each stage is a process of its own
+PROCESSES.set_forkserver_preload(["tests.alerts.faulty"])
 POINTS = ("write", "written", "send", "sent", "append", "commit")
 MOST = {"write": 40, "written": 40, "send": 14, "sent": 14, "append": 4, "commit": 5}
 COMPANIES = ("ACME", "BOLT", "CRUX")
@@ -70,7 +72,7 @@ secret = "s"
 class Receivers:
     """A mail server and a webhook receiver that fail by a seed; what they accepted, by key."""
 
-    def __init__(self, seed: int, faulty: bool = True) -> None:
+    def __init__(self, seed: int, failing: bool = True) -> None:
         rng = random.Random(seed)
         self.mail, self.hook = Mail(21025), Hook()
         self.hook.extra = {"Retry-After": "0"}
@@ -78,7 +80,7 @@ class Receivers:
         real = self.mail.handle_DATA
 
         async def handle(server: Any, session: Any, envelope: Any) -> str:
-            fault = rng.choice(["451 later", "421 busy", "hang", "", "", ""]) if faulty else ""
+            fault = rng.choice(["451 later", "421 busy", "hang", "", "", ""]) if failing else ""
             if fault and fault != "hang":
                 return fault
             answer = await real(server, session, envelope)
@@ -88,7 +90,7 @@ class Receivers:
 
         self.mail.handle_DATA = handle  # type: ignore[method-assign]
         answers: list[int | None] = [500, 429, 302, None, 204, 204, 204, 204]
-        self.hook.answer = lambda: rng.choice(answers) if faulty else 204
+        self.hook.answer = lambda: rng.choice(answers) if failing else 204
 
     def stop(self) -> None:
         self.mail.stop()
@@ -155,18 +157,24 @@ def run(folder: Path, prepared: Path, words: list[str], receivers: Receivers, li
         CONFIG.format(mail_port=receivers.mail.controller.port, hook_port=receivers.hook.server_address[1])
     )
     store, log = Store(f"sqlite:///{folder / 'moodwire.db'}"), EmbeddedLog(folder / "log")
-    command = [sys.executable, "-m", "tests.alerts.faulty", *words, "--"]
-    command += ["--config", str(config), "--data", str(folder), "run", "alerts"]
-    errors = (folder / "errors").open("ab")
-    process = subprocess.Popen(command, stderr=errors)
+    point, count, marker, *options = words
+    command = ["--config", str(config), "--data", str(folder), "run", "alerts"]
+
+    def started() -> Any:
+        given = (point, int(count), Path(marker), options, command, folder / "errors")
+        process = PROCESSES.Process(target=faulty.run, args=given, daemon=True)
+        process.start()
+        return process
+
+    process = started()
     deadline = time.monotonic() + limit_s
 
     def until(done: Callable[[], bool]) -> None:
         nonlocal process
         while not done() and time.monotonic() < deadline:
-            if process.poll() is not None:
-                assert process.returncode == -9, (folder / "errors").read_text()[-3000:]
-                process = subprocess.Popen(command, stderr=errors)
+            if not process.is_alive():
+                assert process.exitcode == -9, (folder / "errors").read_text()[-3000:]
+                process = started()
             time.sleep(0.05)
 
     try:
@@ -183,8 +191,7 @@ def run(folder: Path, prepared: Path, words: list[str], receivers: Receivers, li
         return stored(store)
     finally:
         process.kill()
-        process.wait()
-        errors.close()
+        process.join()
         log.close()
         store.close()
 
@@ -242,7 +249,7 @@ def test_at_fifty_moments(seed: int, prepared: Path, tmp_path: Path) -> None:
 def test_the_suite_finds_a_sender_that_loses_and_one_that_doubles(
     option: str, point: str, prepared: Path, tmp_path: Path
 ) -> None:
-    receivers = Receivers(0, faulty=False)
+    receivers = Receivers(0, failing=False)
     try:
         words = [point, "2", str(tmp_path / "died"), option]
         assert faults(run(tmp_path / "run", prepared, words, receivers, limit_s=30), receivers) != []
