@@ -1,10 +1,12 @@
 """Incidents that people act on: changes by number, notices by channel, messages of several alerts, commands."""
 
 import json
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 
+from moodwire.records import from_micros
 from moodwire.store.schema import UtcTime
 
 revision = "0002_deliver"
@@ -94,8 +96,19 @@ def _alerts() -> None:
     )
     op.drop_table("alerts_0001")
     op.create_index("alerts_at", "alerts", ["at"], unique=False)
-    # The appender followed the time; a crash in this very moment would append its last alerts twice.
-    op.execute("UPDATE facts SET value = (SELECT COALESCE(MAX(seq), 0) FROM alerts) WHERE name = 'alerts:appended'")
+    a = sa.table("alerts", sa.column("seq"), sa.column("at", UtcTime()), sa.column("state"), sa.column("record"))
+    facts = sa.table("facts", sa.column("name"), sa.column("value"))
+    connection = op.get_bind()
+    over = sa.select(a.c.seq, a.c.record).where(a.c.state == "resolved")
+    for seq, record in connection.execute(over).all():
+        connection.execute(sa.update(a).where(a.c.seq == seq).values(record=json.dumps(_numbered(record)).encode()))
+    # The appender followed the time, and follows the sequence now.
+    mine = facts.c.name == "alerts:appended"
+    value = connection.execute(sa.select(facts.c.value).where(mine)).scalar()
+    if value is not None:
+        last = sa.select(sa.func.coalesce(sa.func.max(a.c.seq), 0)).where(a.c.at <= from_micros(int(value)))
+        seq = connection.execute(last).scalar_one()
+        connection.execute(sa.update(facts).where(mine).values(value=str(seq)))
 
 
 def _deliveries() -> None:
@@ -106,14 +119,16 @@ def _deliveries() -> None:
     op.execute("UPDATE deliveries SET incidents = incident_id")
     connection = op.get_bind()
     for key, record in connection.execute(sa.select(d.c.key, d.c.record)).all():
-        alert = json.loads(record)
-        if alert["state"] == "resolved":
-            alert |= {"number": 2, "change": "over"}
-        wrapped = json.dumps({"key": key, "alerts": [alert]}).encode()
+        wrapped = json.dumps({"key": key, "alerts": [_numbered(record)]}).encode()
         connection.execute(sa.update(d).where(d.c.key == key).values(record=wrapped))
     op.drop_column("deliveries", "incident_id")
     op.drop_column("deliveries", "state")
     op.create_index("deliveries_waiting", "deliveries", ["channel", "status", "next_at"], unique=False)
+
+
+def _numbered(record: bytes) -> Any:
+    alert = json.loads(record)
+    return alert | ({"number": 2, "change": "over"} if alert["state"] == "resolved" else {})
 
 
 def downgrade() -> None:
