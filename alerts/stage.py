@@ -2,165 +2,201 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
+
+import sqlalchemy as sa
 
 from alerts import outbox
 from alerts.channels import open_channel
+from alerts.desk import STAGE, Desk, incident_id, incident_of, incident_row, seconds, time_of
 from alerts.detect import Count
-from alerts.incidents import Incident
+from alerts.evidence import ends_when, telling_words
+from alerts.plain import Found, PlainWatch, Story
 from alerts.watch import Change, Watch
-from moodwire.records import EPOCH, Alert, Tick, Window, encode, from_micros, micros
+from moodwire.records import EPOCH, Alert, Tick, Window, encode
+from moodwire.settings import AnyPlainRule, ArticleRule, Rule, Settings
 from moodwire.stage import Context, Taken, consume
 from moodwire.store.db import fact, set_fact
-from moodwire.store.incidents import alerts_after, evidence, fresh_counts, incident_rows, store_alerts
-from moodwire.store.windows import load_positions
+from moodwire.store.incidents import (
+    alerts_after,
+    fresh_counts,
+    fresh_stories,
+    incident_rows,
+    store_alerts,
+    surroundings,
+)
+from moodwire.store.windows import load_positions, save_positions
 
-NAME = "alerts"
+NAME = STAGE
 _APPENDED = "alerts:appended"
+_STATES = {"firing": "firing", "worse": "firing", "resolved": "resolved"}
+_CHANGES = {"firing": "fires", "worse": "worsens", "resolved": "over"}
 
 
 def run(context: Context, notify_replayed: bool = False) -> None:
-    """Until the stop: `windows` in, `alerts` out, messages sent from a thread of its own."""
+    """Until the stop: `windows` in, `alerts` out, messages sent from threads of their own."""
     channels = {c.name: open_channel(c, context.clock) for c in context.settings.channels}
-    told = {rule.name: rule.channels or tuple(channels) for rule in context.settings.rules}
-    watch = _restored(context)
+    desk = Desk(*_restored(context), _told(context.settings))
     _append(context)  # what a crash left between the store and the log
+
+    def carry_out() -> None:
+        with desk.lock:
+            if desk.carry_out(context.store, context.clock()):
+                _append(context)
+
     sender = threading.Thread(
-        target=outbox.run, args=(context.store, channels, context.clock, context.stop), name="outbox", daemon=True
+        target=outbox.run,
+        args=(context.store, context.settings, channels, context.clock, context.stop, carry_out),
+        name="outbox",
+        daemon=True,
     )
     sender.start()
 
     def handle(batch: Sequence[Taken]) -> Mapping[int, int]:
-        changes: list[tuple[Change, Tick]] = []
-        finished: dict[int, int] = {}
-        last: Tick | None = None
-        for message, record in batch:
-            if isinstance(record, Window):
-                count = Count(record.fresh_stories, record.fresh_negative)
-                watch.take(record.series, seconds(record.start), count, record.revision)
-            elif isinstance(record, Tick):
-                if watch.last_s is None or seconds(record.at) > watch.last_s:
-                    last = record
-                changes += [(change, record) for change in watch.tick(seconds(record.at))]
-                # Windows behind the last tick are read again after a restart: it begins at that tick.
-                finished[message.partition] = message.offset + 1
-        if last is not None:
-            _write(context, watch, changes, last, told, notify_replayed)
-            if changes:
-                _append(context)
-        context.pulse.note = f"{watch.size()} counts in memory"
-        return finished
+        with desk.lock:
+            return _handle(context, desk, batch, notify_replayed)
 
     consume(context, "windows", NAME, handle)
+    sender.join(2 * outbox.JOIN_S)
+
+
+def _told(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """By rule: the channels to tell."""
+    every = tuple(channel.name for channel in settings.channels)
+    return {rule.name: rule.channels or every for rule in settings.rules}
+
+
+def _handle(context: Context, desk: Desk, batch: Sequence[Taken], notify_replayed: bool) -> dict[int, int]:
+    changes: list[tuple[Found, Tick]] = []
+    finished: dict[int, int] = {}
+    last: Tick | None = None
+    for message, record in batch:
+        if isinstance(record, Window):
+            count = Count(record.fresh_stories, record.fresh_negative)
+            desk.watch.take(record.series, seconds(record.start), count, record.revision)
+            if record.fresh_stories:
+                desk.plain.take(record.series)
+        elif isinstance(record, Tick):
+            at_s = seconds(record.at)
+            if desk.watch.last_s is None or at_s > desk.watch.last_s:
+                last = record
+            changes += [(Found(change, None), record) for change in desk.watch.tick(at_s)]
+            changes += [(found, record) for found in _plain(context, desk.plain, record)]
+            # Windows behind the last tick are read again after a restart: it begins at that tick.
+            finished[message.partition] = message.offset + 1
+    if last is not None:
+        _write(context, desk, changes, last, notify_replayed)
+        if changes:
+            _append(context)
+    context.pulse.note = f"{desk.watch.size()} counts in memory"
+    return finished
+
+
+def _plain(context: Context, plain: PlainWatch, tick: Tick) -> list[Found]:
+    """The plain rules at a tick: they ask the store for the stories that they look at."""
+
+    def ask(rule: AnyPlainRule, series: str, since_s: int, until_s: int) -> list[Story]:
+        since, until, positions = time_of(since_s), time_of(until_s), _positions(tick)
+        with context.store.read() as connection:
+            found = fresh_stories(connection, series, since, until, positions)
+            of_topic = set()
+            if isinstance(rule, ArticleRule):
+                topic = fresh_stories(connection, f"topic:{rule.topic}", since, until, positions)
+                of_topic = {story.story_id for story in topic}
+        return [
+            Story(s.story_id, seconds(s.start), s.label, s.score_e4 / 1e4, len(s.sources), s.story_id in of_topic)
+            for s in found
+        ]
+
+    return plain.tick(seconds(tick.at), ask)
 
 
 def _write(
-    context: Context,
-    watch: Watch,
-    changes: Sequence[tuple[Change, Tick]],
-    last: Tick,
-    told: Mapping[str, Sequence[str]],
-    notify_replayed: bool,
+    context: Context, desk: Desk, changes: Sequence[tuple[Found, Tick]], last: Tick, notify_replayed: bool
 ) -> None:
     known_at = context.store.now()
     with context.store.write() as connection:
-        alerts = []
-        ended = []
-        for change, tick in changes:
-            positions = _positions(tick)
-            until = _time(change.step.at_s)
-            stories = evidence(
-                connection, change.series, until - timedelta(seconds=change.rule.window_s), until, positions
-            )
-            alerts.append(_alert(change, tick, stories))
-            if change.step.incident is not None and not change.step.incident.open:
-                ended.append((change.rule.name, change.series, change.step.incident))
-        incidents = [_row(*incident) for incident in (*ended, *watch.open_incidents())]
-        to_tell = {alert.incident_id: told[alert.rule] for alert in alerts if notify_replayed or not alert.replayed}
-        store_alerts(connection, alerts, incidents, to_tell, known_at, (NAME, last.at, _positions(last)))
+        alerts = [_alert(connection, found, tick) for found, tick in changes]
+        ended = [
+            (change.rule.name, change.series, change.step.incident)
+            for (change, _), _ in changes
+            if change.step.changed == "resolved" and change.step.incident is not None
+        ]
+        incidents = [incident_row(*each) for each in (*ended, *desk.open_incidents())]
+        to_tell = {a.incident_id: desk.told[a.rule] for a in alerts if notify_replayed or not a.replayed}
+        store_alerts(connection, alerts, incidents, to_tell, known_at, context.clock())
+        save_positions(connection, NAME, last.at, _positions(last))
 
 
-def _alert(change: Change, tick: Tick, stories: Any) -> Alert:
-    incident, step, verdict = change.step.incident, change.step, change.verdict
+def _alert(connection: sa.Connection, found: Found, tick: Tick) -> Alert:
+    change, story_ids = found
+    incident, step, verdict, rule = change.step.incident, change.step, change.verdict, change.rule
     assert incident is not None
-    since = _time(incident.since_s)
+    since, at = time_of(incident.since_s), time_of(step.at_s)
+    window_s = _window_s(change)
+    around = surroundings(connection, change.series, at - timedelta(seconds=window_s), at, _positions(tick), story_ids)
     return Alert(
-        incident_id=_id(change.rule.name, change.series, since),
-        rule=change.rule.name,
+        incident_id=incident_id(rule.name, change.series, since),
+        rule=rule.name,
         series=change.series,
-        state="resolved" if step.changed == "resolved" else "firing",
-        at=_time(step.at_s),
+        state=_STATES[step.changed],  # type: ignore[arg-type]
+        at=at,
         since=since,
-        window_s=round(change.rule.window_s),
+        window_s=window_s,
         observed=verdict.observed,
         expected=verdict.expected,
         log10_tail=verdict.log10_tail,
         reason=step.reason,
-        evidence=stories,
+        evidence=around.stories,
         replayed=tick.replayed,
+        number=incident.number,
+        change=_CHANGES[step.changed],  # type: ignore[arg-type]
+        kind=rule.__struct_config__.tag,  # type: ignore[arg-type]
+        severity=rule.severity,
+        sources=around.sources,
+        share=around.share,
+        words=telling_words(around.titles, around.earlier),
+        ends_when=ends_when(rule),
+        course=around.course,
     )
 
 
-def _row(rule: str, series: str, incident: Incident) -> dict[str, Any]:
-    since = _time(incident.since_s)
-    return {
-        "incident_id": _id(rule, series, since),
-        "rule": rule,
-        "series": series,
-        "state": "firing" if incident.open else "resolved",
-        "since": since,
-        "until": None if incident.until_s is None else _time(incident.until_s),
-        "quiet_since": None if incident.quiet_since_s is None else _time(incident.quiet_since_s),
-    }
-
-
-def _id(rule: str, series: str, since: datetime) -> str:
-    return f"{rule}/{series}/{since:%Y-%m-%dT%H:%M:%SZ}"
+def _window_s(change: Change) -> int:
+    """The window that decided."""
+    return round(change.rule.window_s)
 
 
 def _append(context: Context) -> None:
     """Append the stored alerts that are not in the log yet."""
     with context.store.read() as connection:
-        after = from_micros(int(fact(connection, _APPENDED, "0")))
+        after = int(fact(connection, _APPENDED, "0"))
     alerts = alerts_after(context.store, after)
     if not alerts:
         return
-    context.log.append("alerts", [(alert.incident_id, encode(alert), None) for alert in alerts])
+    context.log.append("alerts", [(alert.incident_id, encode(alert), None) for _, alert in alerts])
     with context.store.write() as connection:
-        set_fact(connection, _APPENDED, str(micros(alerts[-1].at)))
+        set_fact(connection, _APPENDED, str(alerts[-1][0]))
 
 
-def _restored(context: Context) -> Watch:
-    """The watch as it was at the last tick that was written."""
-    watch = Watch(context.settings.rules, context.settings.windows.fresh_s)
+def _restored(context: Context) -> tuple[Watch, PlainWatch]:
+    """The watches as they were at the last tick that was written."""
+    surges = [rule for rule in context.settings.rules if isinstance(rule, Rule)]
+    watch = Watch(surges, context.settings.windows.fresh_s)
+    plain = PlainWatch(rule for rule in context.settings.rules if not isinstance(rule, Rule))
     at, positions = load_positions(context.store, NAME)
     if at is None:
-        return watch
-    since = max(at - timedelta(seconds=watch.memory_s), EPOCH)
+        return watch, plain
+    rest_s = max((rule.cooldown_s for rule in context.settings.rules), default=0.0)
+    since = max(at - timedelta(seconds=max(watch.memory_s, rest_s)), EPOCH)
     counts = fresh_counts(context.store, since, positions)
-    incidents = incident_rows(context.store, since)
+    incidents = [(row["rule"], row["series"], incident_of(row)) for row in incident_rows(context.store, since)]
     watch.restore(
         seconds(at),
         [(count.series, seconds(count.start), Count(count.stories, count.negative)) for count in counts],
-        [(row["rule"], row["series"], _incident(row)) for row in incidents],
+        incidents,
     )
-    return watch
-
-
-def _incident(row: Mapping[str, Any]) -> Incident:
-    def at(name: str) -> int | None:
-        return None if row[name] is None else seconds(row[name])
-
-    return Incident(since_s=seconds(row["since"]), quiet_since_s=at("quiet_since"), until_s=at("until"))
-
-
-def seconds(time: datetime) -> int:
-    return micros(time) // 1_000_000
-
-
-def _time(seconds_: int) -> datetime:
-    return datetime.fromtimestamp(seconds_, UTC)
+    plain.restore(seconds(at), incidents)
+    return watch, plain
 
 
 def _positions(tick: Tick) -> dict[int, int]:

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from alerts.detect import HOUR_S, Count, History, Span, Verdict, baseline, judge, matches, moments
 from alerts.incidents import Incident, Step, advance
-from moodwire.settings import Rule
+from moodwire.settings import AnyRule, Rule
 
 FORGET_EVERY_S = 6 * HOUR_S
 
 
 class Change(NamedTuple):
-    rule: Rule
+    rule: AnyRule
     series: str
     step: Step
     verdict: Verdict
@@ -55,6 +55,8 @@ class Watch:
         for name, series, incident in incidents:
             if name in self._rules:
                 self._incidents[name, series] = incident
+                if incident.pending:
+                    continue
                 began_s = incident.since_s - round(self._rules[name].window_s)
                 self._spikes[name, series].append((began_s, incident.until_s or last_s))
 
@@ -74,7 +76,7 @@ class Watch:
         before, self.last_s = self.last_s, now_s
         changes: list[Change] = []
         for (name, series), incident in list(self._incidents.items()):
-            if incident.open:
+            if incident.alive:
                 changes += self._follow(self._rules[name], series, before or now_s, now_s)
         for series in self._changed:
             for rule in self._applying(series):
@@ -91,8 +93,15 @@ class Watch:
         return sum(len(history.recent) + len(history.hours) for history in self._histories.values())
 
     def open_incidents(self) -> list[tuple[str, str, Incident]]:
-        """Rule, series and incident of each that is open."""
-        return [(rule, series, known) for (rule, series), known in self._incidents.items() if known.open]
+        """Rule, series and incident of each that is open or pending."""
+        return [(rule, series, known) for (rule, series), known in self._incidents.items() if known.alive]
+
+    def incident(self, rule: str, series: str) -> Incident | None:
+        return self._incidents.get((rule, series))
+
+    def put_incident(self, rule: str, series: str, incident: Incident) -> None:
+        """An open incident as someone left it, acknowledged."""
+        self._incidents[rule, series] = incident
 
     def _follow(self, rule: Rule, series: str, before_s: int, now_s: int) -> list[Change]:
         """An open incident from the last tick to this one, at the moments at which its count falls."""
@@ -105,7 +114,8 @@ class Watch:
         )
         for moment_s in steps:
             changes += self._look(rule, series, moment_s)
-            if not self._incidents[rule.name, series].open:
+            known = self._incidents.get((rule.name, series))
+            if known is None or not known.alive:
                 break
         return changes
 
@@ -119,6 +129,7 @@ class Watch:
         verdict = judge(self._histories[series], rule, now_s, began_s, spikes)
         step = advance(previous, verdict, rule, now_s)
         if step.incident is None:
+            self._incidents.pop(key, None)  # it was pending and did not last
             return []
         self._incidents[key] = step.incident
         if not step.changed:
@@ -130,7 +141,7 @@ class Watch:
         if step.changed == "firing":
             # The surge began before it was noticed: its whole window stays out of later baselines.
             kept.append((now_s - round(rule.window_s), now_s))
-        else:
+        elif step.changed == "resolved":
             kept[-1] = (kept[-1][0], step.at_s)
         return [Change(rule, series, step, verdict, previous)]
 

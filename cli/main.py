@@ -123,6 +123,8 @@ def look_verbs(verbs: Verbs) -> None:
 
     verbs.add("status", _status, "how the stages, feeds and deliveries are doing")
 
+    alerts_verbs(verbs.add("alerts", _alerts, "what fires, and what you do about it"))
+
     query = verbs.add(
         "query",
         _query,
@@ -138,6 +140,29 @@ def look_verbs(verbs: Verbs) -> None:
 
     dead = verbs.add("dead-letters", _dead_letters, "what could not be used, and why")
     dead.add_argument("action", choices=("list",))
+
+
+def alerts_verbs(alerts: argparse.ArgumentParser) -> None:
+    actions = alerts.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listed = actions.add_parser("list", help="incidents, the open ones first; silences; what could not be delivered")
+    listed.add_argument("--limit", type=int, default=20, metavar="N")
+    show = actions.add_parser("show", help="all that is known of an incident")
+    show.add_argument("incident", metavar="ID", help="or a part of it that no other has")
+    ack = actions.add_parser("ack", help="acknowledge: it is repeated no more, and told again when it worsens")
+    ack.add_argument("incident", metavar="ID", help="or a part of it that no other has")
+    ack.add_argument("--comment", default="", metavar="TEXT")
+    silence = actions.add_parser(
+        "silence",
+        help="send nothing for a while; with --from, for maintenance ahead",
+        epilog="example: moodwire alerts silence series=entity:AAPL --for 2h --reason 'results are out'",
+    )
+    silence.add_argument("matchers", nargs="*", metavar="LABEL=VALUE", help="rule, series, severity; =, !=, =~ or !~")
+    silence.add_argument("--for", dest="span", default="1h", metavar="30min|2h|1d")
+    silence.add_argument("--from", dest="start", metavar="T", help="UTC; default: now")
+    silence.add_argument("--reason", default="", metavar="TEXT")
+    silence.add_argument("--end", type=int, metavar="N", help="end silence N instead")
+    test = actions.add_parser("test", help="send a made-up alert to a channel")
+    test.add_argument("channel", metavar="CHANNEL")
 
 
 def model_verbs(verbs: Verbs) -> None:
@@ -259,6 +284,22 @@ def _status(a: argparse.Namespace, place: Place, settings: Settings) -> int:
     from cli import status
 
     return status.run(place, settings)
+
+
+def _alerts(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import alerts
+
+    match a.action:
+        case "list":
+            return alerts.listed(place, settings, a.limit)
+        case "show":
+            return alerts.show(place, settings, a.incident)
+        case "ack":
+            return alerts.ack(place, settings, a.incident, a.comment)
+        case "silence":
+            return alerts.silence(place, settings, a.matchers, a.span, a.start, a.reason, a.end)
+        case _:
+            return alerts.test(settings, a.channel)
 
 
 def _query(a: argparse.Namespace, place: Place, settings: Settings) -> int:

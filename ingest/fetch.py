@@ -1,21 +1,19 @@
 """Fetching by HTTP: within limits of size and time, from public addresses, as robots.txt and the hosts' pace allow."""
 
-import ipaddress
-import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-import httpcore
 import httpx
 from protego import Protego
 
-from ingest.manners import MOST_CRAWL_DELAY_S, Host, after, refusal, retry_after_s
+from ingest.manners import MOST_CRAWL_DELAY_S, Host, after, refusal
 from moodwire.settings import Fetching, host_of
+from moodwire.web import guarded, is_public, refused_here, retry_after_s
 
 MAX_REDIRECTS = 5
 ROBOTS_S = 86_400.0  # for which a robots.txt is believed
@@ -62,14 +60,11 @@ class Fetcher:
     def __init__(self, settings: Fetching, trusted_hosts: Collection[str] = ()) -> None:
         self._settings = settings
         self._trusted = frozenset(trusted_hosts)
-        transport = httpx.HTTPTransport(http2=True)
-        # httpx has no public way to say how names are resolved; tests/ingest/test_fetch.py would tell if this one went.
-        transport._pool._network_backend = _Guarded(self._allowed)
         self._client = httpx.Client(
             timeout=settings.timeout_s,
             headers={"User-Agent": settings.user_agent},
             follow_redirects=False,
-            transport=transport,
+            transport=guarded(self._allowed, "fetching.allow_private = true allows it"),
             trust_env=False,
         )
         self._hosts: defaultdict[str, Host] = defaultdict(Host)
@@ -150,7 +145,7 @@ class Fetcher:
                         return Failed(f"not done after {self._settings.timeout_s:g} s (fetching.timeout_s)")
                 return _Answer(response.status_code, response.headers, bytes(data))
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
-            return Failed(str(error) if isinstance(error.__cause__, _NotPublic) else f"{type(error).__name__}: {error}")
+            return Failed(str(error) if refused_here(error) else f"{type(error).__name__}: {error}")
 
     def _forbidden(self, url: str) -> str:
         """Why robots.txt (RFC 9309) forbids an address; empty if it does not."""
@@ -186,44 +181,7 @@ class Fetcher:
     def _allowed(self, host: str, address: str) -> bool:
         if self._settings.allow_private or host in self._trusted:
             return True
-        return ipaddress.ip_address(address.split("%", maxsplit=1)[0]).is_global
-
-
-class _NotPublic(Exception):
-    pass
-
-
-class _Guarded(httpcore.SyncBackend):
-    """Connects to addresses that are allowed, and to no other: asked at the connection itself, so that a name that
-    changes its address in between gains nothing.
-    """
-
-    def __init__(self, allowed: Callable[[str, str], bool]) -> None:
-        self._is_allowed = allowed
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        try:
-            found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-        except OSError as error:
-            raise httpcore.ConnectError(f"{host} has no address: {error}") from error
-        good = [address for address in dict.fromkeys(found) if self._is_allowed(host, address)]
-        if not good:
-            raise httpcore.ConnectError(
-                f"{host} is not a public address; fetching.allow_private = true allows it"
-            ) from _NotPublic()
-        for address in good[:-1]:
-            try:
-                return super().connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        return super().connect_tcp(good[-1], port, timeout, local_address, socket_options)
+        return is_public(address)
 
 
 def _origin(url: str) -> str:

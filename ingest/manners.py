@@ -1,7 +1,5 @@
 """How to treat a host: when it may be asked again. Pure; times are seconds of one monotonic clock."""
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Literal, NamedTuple
 
 FAILURES = 5  # in a row, after which a host is left alone
@@ -39,17 +37,3 @@ def refusal(host: Host, now_s: float) -> str:
         return ""
     why = "asked to be left alone" if host.told_to_wait else f"failed {host.failures} times in a row"
     return f"the host {why}; it is asked again in {left_s:.0f} s"
-
-
-def retry_after_s(header: str, now: datetime) -> float | None:
-    """The wait that a Retry-After header asks for (RFC 9110, section 10.2.3); None where it says nothing."""
-    text = header.strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        until = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return max((until - now).total_seconds(), 0.0)

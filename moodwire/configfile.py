@@ -9,6 +9,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -41,7 +42,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         raise ConfigError([f"{name}:{where}: not TOML: {error}"]) from error
     lines = line_numbers(text)
     _from_environment(raw, environ)
-    _feeds_by_default(raw)
+    _kind_by_default(raw, "sources", "feed")
+    _kind_by_default(raw, "rules", "surge")
     faults = [(keys, what) for keys, what in _check(raw, Settings, ())]
     if not faults:
         raw, more = _with_watchlist_file(raw, path.parent if path else Path())
@@ -142,12 +144,12 @@ def _item_kind(kind: Any) -> Any:
     return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
 
 
-def _feeds_by_default(raw: dict[str, Any]) -> None:
-    """A source whose kind is not named is a feed."""
-    sources = raw.get("sources")
-    for source in sources if isinstance(sources, list) else []:
-        if isinstance(source, dict):
-            source.setdefault("kind", "feed")
+def _kind_by_default(raw: dict[str, Any], section: str, kind: str) -> None:
+    """The kind of what does not name it."""
+    found = raw.get(section)
+    for item in found if isinstance(found, list) else []:
+        if isinstance(item, dict):
+            item.setdefault("kind", kind)
 
 
 def _from_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
@@ -161,7 +163,7 @@ def _from_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
     for channel in channels if isinstance(channels, list) else []:
         if isinstance(channel, dict):
             stem = "MOODWIRE_CHANNEL_" + re.sub(r"\W", "_", str(channel.get("name", ""))).upper()
-            for field in ("password", "secret"):
+            for field in ("password", "secret", *(["url"] if channel.get("kind") == "apprise" else [])):
                 if secret := environ.get(f"{stem}_{field.upper()}"):
                     channel[field] = secret
 
@@ -224,7 +226,7 @@ def _several(cell: str | None) -> list[str]:
 
 def _relations(raw: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
     """What must hold between parts of the file."""
-    for section, key in (("sources", "name"), ("rules", "name"), ("channels", "name")):
+    for section, key in (("sources", "name"), ("rules", "name"), ("channels", "name"), ("quiet_hours", "name")):
         yield from _repeated([item[key] for item in raw.get(section, [])], (section,), key)
     companies = raw.get("watchlist", {}).get("companies", [])
     yield from _repeated([company["symbol"] for company in companies], ("watchlist", "companies"), "symbol")
@@ -237,6 +239,18 @@ def _relations(raw: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
                     ("rules", at, "channels"),
                     f"there is no channel {name!r}; add it under [[channels]] (now: {known})",
                 )
+
+    rules = [rule["name"] for rule in raw.get("rules", [])]
+    for at, hours in enumerate(raw.get("quiet_hours", [])):
+        for name in hours.get("rules", []):
+            if name not in rules:
+                known = ", ".join(rules) or "none"
+                yield ("quiet_hours", at, "rules"), f"there is no rule {name!r} (there are: {known})"
+        zone = hours.get("timezone", "UTC")
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            yield ("quiet_hours", at, "timezone"), f"no time zone {zone!r}; give one such as Europe/Berlin"
 
 
 def _repeated(values: list[str], keys: Keys, field: str) -> Iterator[tuple[Keys, str]]:

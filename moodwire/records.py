@@ -165,6 +165,14 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     copies: int
 
 
+class Course(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A series' fresh negative stories up to an alert, by equal spans."""
+
+    start: Utc
+    step_s: int
+    negative: tuple[int, ...]
+
+
 class Alert(Record, frozen=True, kw_only=True, tag="alert"):
     """An incident's change of state."""
 
@@ -181,6 +189,17 @@ class Alert(Record, frozen=True, kw_only=True, tag="alert"):
     reason: str
     evidence: tuple[Evidence, ...] = ()
     replayed: bool = False
+    number: int = 1  # of the incident's changes, from 1
+    change: Literal["fires", "worsens", "acknowledged", "over"] = "fires"
+    kind: Literal["surge", "score", "share", "article", "pickup"] = "surge"  # of the rule
+    severity: Literal["info", "warning", "critical"] = "warning"
+    sources: tuple[str, ...] = ()  # that carried the window's negative stories, the busiest first
+    share: float | None = None  # negative among the window's fresh stories
+    words: tuple[str, ...] = ()  # that tell these stories from the series' earlier ones
+    ends_when: str = ""
+    course: Course | None = None
+    by: str = ""  # who acknowledged
+    comment: str = ""  # and what was said
 
 
 class DeadLetter(Record, frozen=True, kw_only=True, tag="dead_letter"):

@@ -80,7 +80,10 @@ class Windows(Section, frozen=True, kw_only=True):
     fresh_s: Seconds = 7200.0  # seen within this of its publication
 
 
-class Rule(Section, frozen=True, kw_only=True):
+Severity = Literal["info", "warning", "critical"]
+
+
+class Rule(Section, frozen=True, kw_only=True, tag_field="kind", tag="surge"):
     """A surge of negative stories: the count in the last `window_s` against what the baseline expects."""
 
     name: Name
@@ -90,7 +93,52 @@ class Rule(Section, frozen=True, kw_only=True):
     tail: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-5  # fires when P(count >= observed) is at most this
     baseline_days: Annotated[float, msgspec.Meta(gt=0, le=365)] = 14.0
     cooldown_s: Seconds = 3600.0  # quiet this long before it resolves, and before it may fire again
+    pending_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # must hold this long before it fires
+    severity: Severity = "warning"
     channels: tuple[str, ...] = ()  # all, if none is named
+
+
+class PlainRule(Section, frozen=True, kw_only=True, tag_field="kind"):
+    """What the plain rules share: they look at the fresh stories of the last `window_s`, and at nothing before."""
+
+    name: Name
+    series: tuple[str, ...] = ("entity:*", "topic:*", "all")  # exact names or prefix:*
+    window_s: Seconds = 3600.0
+    cooldown_s: Seconds = 3600.0
+    pending_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    severity: Severity = "warning"
+    channels: tuple[str, ...] = ()
+
+
+class ScoreRule(PlainRule, frozen=True, kw_only=True, tag="score"):
+    """The mean score of at least `minimum_stories` stories is below `below`."""
+
+    below: Annotated[float, msgspec.Meta(ge=-1, le=1)]
+    minimum_stories: Annotated[int, msgspec.Meta(ge=1)] = 4
+
+
+class ShareRule(PlainRule, frozen=True, kw_only=True, tag="share"):
+    """The share of negative ones among at least `minimum_stories` stories is above `above`."""
+
+    above: Share
+    minimum_stories: Annotated[int, msgspec.Meta(ge=1)] = 4
+
+
+class ArticleRule(PlainRule, frozen=True, kw_only=True, tag="article"):
+    """Any article of a topic about one of the series' companies or groups."""
+
+    topic: str
+    series: tuple[str, ...] = ("entity:*",)
+
+
+class PickupRule(PlainRule, frozen=True, kw_only=True, tag="pickup"):
+    """One story carried by `sources` sources or more within `window_s`."""
+
+    sources: Annotated[int, msgspec.Meta(ge=2)]
+
+
+AnyPlainRule = ScoreRule | ShareRule | ArticleRule | PickupRule
+AnyRule = Rule | ScoreRule | ShareRule | ArticleRule | PickupRule
 
 
 class Email(Section, frozen=True, kw_only=True, tag_field="kind", tag="email"):
@@ -108,6 +156,39 @@ class Webhook(Section, frozen=True, kw_only=True, tag_field="kind", tag="webhook
     name: Name
     url: Url
     secret: str = ""  # better: MOODWIRE_CHANNEL_<NAME>_SECRET; signs each message
+
+
+class AppriseService(Section, frozen=True, kw_only=True, tag_field="kind", tag="apprise"):
+    """Any service that Apprise knows: Slack, Teams, Telegram, DingTalk, Feishu, WeCom …"""
+
+    name: Name
+    url: str  # in Apprise's manner, slack://…; better: MOODWIRE_CHANNEL_<NAME>_URL
+
+
+AnyChannel = Email | Webhook | AppriseService
+Clock = Annotated[str, msgspec.Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
+class Notifications(Section, frozen=True, kw_only=True):
+    """When a group of incidents is told of; each channel has groups of its own. As in Prometheus Alertmanager."""
+
+    group_by: tuple[Literal["rule", "series", "severity"], ...] = ("rule",)
+    group_wait_s: Annotated[float, msgspec.Meta(ge=0)] = 10.0  # from a change to the message, for more to join
+    group_interval_s: Annotated[float, msgspec.Meta(ge=0)] = 300.0  # between two messages of a group
+    repeat_interval_s: Seconds = 14_400.0  # after which an incident that goes on, unacknowledged, is told again
+
+
+class QuietHours(Section, frozen=True, kw_only=True):
+    """Hours in which alarms are evaluated and not sent; what still fires at their end is sent then."""
+
+    name: Name
+    start: Clock
+    end: Clock  # the next day's, if not after the start
+    days: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")  # on which they start
+    timezone: str = "UTC"
+    rules: tuple[str, ...] = ()  # all, if none is named
+    severities: tuple[Severity, ...] = ("info", "warning", "critical")
 
 
 class Store(Section, frozen=True, kw_only=True):
@@ -152,8 +233,10 @@ class Settings(Section, frozen=True, kw_only=True):
     watchlist: Watchlist = Watchlist()
     topics: Topics = Topics()
     windows: Windows = Windows()
-    rules: tuple[Rule, ...] = ()
-    channels: tuple[Email | Webhook, ...] = ()
+    rules: tuple[AnyRule, ...] = ()
+    channels: tuple[AnyChannel, ...] = ()
+    notifications: Notifications = Notifications()
+    quiet_hours: tuple[QuietHours, ...] = ()
     store: Store = Store()
     stream: Stream = Stream()
     model: Model = Model()

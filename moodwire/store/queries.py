@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -215,17 +215,72 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
 
 
 def open_incidents(store: Store) -> list[Alert]:
-    """The firing alert of each incident that is open, newest first."""
+    """The latest alert of each incident that is open, newest first."""
     a, i = schema.alerts.c, schema.incidents.c
     query = (
         sa.select(a.record)
-        .join_from(schema.alerts, schema.incidents, a.incident_id == i.incident_id)
-        .where(i.until.is_(None), a.state == "firing")
+        .join_from(schema.alerts, schema.incidents, sa.and_(a.incident_id == i.incident_id, a.number == i.number))
+        .where(i.until.is_(None))
         .order_by(a.at.desc())
     )
     with store.read() as connection:
         data = connection.execute(query).scalars().all()
     return [record for record in map(decode, data) if isinstance(record, Alert)]
+
+
+class IncidentStory(NamedTuple):
+    """All that is kept of one incident."""
+
+    alerts: list[Alert]  # its changes, in order
+    comments: list[Any]  # rows: at, by, text
+    deliveries: list[Any]  # rows: channel, status, attempts, created_at, delivered_at, last_error
+
+
+def incidents(store: Store, limit: int | None = None) -> list[tuple[str, Alert]]:
+    """State and latest alert of each incident, the open ones first, then the newest."""
+    a, i = schema.alerts.c, schema.incidents.c
+    query = (
+        sa.select(i.state, a.record)
+        .join_from(schema.alerts, schema.incidents, sa.and_(a.incident_id == i.incident_id, a.number == i.number))
+        .order_by(i.until.is_not(None), i.since.desc(), i.incident_id)
+        .limit(limit)
+    )
+    with store.read() as connection:
+        rows = connection.execute(query).all()
+    found = [(state, decode(data)) for state, data in rows]
+    return [(state, record) for state, record in found if isinstance(record, Alert)]
+
+
+def pending_incidents(store: Store) -> list[Any]:
+    """What holds, and not long enough to fire yet: rule, series, since."""
+    i = schema.incidents.c
+    query = sa.select(i.rule, i.series, i.since).where(i.state == "pending").order_by(i.since)
+    with store.read() as connection:
+        return list(connection.execute(query).all())
+
+
+def incident_story(store: Store, incident_id: str) -> IncidentStory:
+    a, c, d = schema.alerts.c, schema.comments.c, schema.deliveries.c
+    names = ("channel", "status", "attempts", "created_at", "delivered_at", "last_error")
+    lines = "\n" + d.incidents + "\n"
+    sent = sa.select(*(d[name] for name in names)).where(lines.contains(f"\n{incident_id}\n", autoescape=True))
+    with store.read() as connection:
+        data = connection.execute(sa.select(a.record).where(a.incident_id == incident_id).order_by(a.number)).scalars()
+        alerts_ = [record for record in map(decode, data) if isinstance(record, Alert)]
+        told = sa.select(c.at, c.by, c.text).where(c.incident_id == incident_id).order_by(c.id)
+        return IncidentStory(
+            alerts_,
+            list(connection.execute(told).all()),
+            list(connection.execute(sent.order_by(d.created_at, d.key)).all()),
+        )
+
+
+def failed_deliveries(store: Store, limit: int) -> list[Any]:
+    """The newest messages that could not be delivered: key, channel, created_at, last_error."""
+    d = schema.deliveries.c
+    query = sa.select(d.key, d.channel, d.created_at, d.last_error).where(d.status == "failed")
+    with store.read() as connection:
+        return list(connection.execute(query.order_by(d.created_at.desc()).limit(limit)).all())
 
 
 def last_article(store: Store) -> datetime | None:

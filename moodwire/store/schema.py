@@ -154,42 +154,98 @@ incidents = sa.Table(
     sa.Column("incident_id", sa.String, primary_key=True),
     sa.Column("rule", sa.String, nullable=False),
     sa.Column("series", sa.String, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),  # pending, firing, acknowledged, resolved
     sa.Column("since", UtcTime, nullable=False),
     sa.Column("until", UtcTime),  # when resolved
     sa.Column("quiet_since", UtcTime),  # since when the condition no longer holds
+    sa.Column("number", sa.Integer, nullable=False),  # of its changes so far
+    sa.Column("told_tail", sa.Float, nullable=False),  # log10 tail probability and count at the last change for the
+    sa.Column("told_observed", sa.Integer, nullable=False),  # worse: it worsens from there
     sa.Index("incidents_since", "since"),
 )
 
 alerts = sa.Table(
     "alerts",
     metadata,
-    sa.Column("incident_id", sa.String, primary_key=True),
-    sa.Column("state", sa.String, primary_key=True),
+    # The outbox that leads to the log: the appender follows `seq`.
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("incident_id", sa.String, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
     sa.Column("rule", sa.String, nullable=False),
     sa.Column("series", sa.String, nullable=False),
     sa.Column("at", UtcTime, nullable=False),
     sa.Column("record", sa.LargeBinary, nullable=False),  # the whole Alert, as on the wire
     sa.Column("known_at", UtcTime, nullable=False),
+    sa.UniqueConstraint("incident_id", "number"),
     sa.Index("alerts_at", "at"),
+    sqlite_autoincrement=True,
 )
 
-# The outbox: a message is written with the change of state it tells of, then sent.
+# What each channel has heard of each incident that is not over and told. Written with the change of state.
+notices = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("channel", sa.String, primary_key=True),
+    sa.Column("incident_id", sa.String, primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),  # of the change to tell
+    sa.Column("changed_at", UtcTime, nullable=False),
+    sa.Column("told", sa.Integer, nullable=False),  # number of the change last told; 0: none
+    sa.Column("told_at", UtcTime),
+)
+
+# The outbox: a message is written together with what its notices have heard, then sent.
 deliveries = sa.Table(
     "deliveries",
     metadata,
-    sa.Column("key", sa.String, primary_key=True),  # idempotency key, also Message-ID: incident, state, channel
+    sa.Column("key", sa.String, primary_key=True),  # idempotency key, also Message-ID
     sa.Column("channel", sa.String, nullable=False),
-    sa.Column("incident_id", sa.String, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("record", sa.LargeBinary, nullable=False),
+    sa.Column("incidents", sa.String, nullable=False),  # their ids, one a line
+    sa.Column("record", sa.LargeBinary, nullable=False),  # the whole message, JSON
     sa.Column("status", sa.String, nullable=False),  # waiting, delivered, failed
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("next_at", UtcTime, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("delivered_at", UtcTime),
     sa.Column("last_error", sa.String, nullable=False),
-    sa.Index("deliveries_waiting", "status", "next_at"),
+    sa.Index("deliveries_waiting", "channel", "status", "next_at"),
+)
+
+# What people ask for: the owning stage carries it out and says what came of it.
+commands = sa.Table(
+    "commands",
+    metadata,
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("stage", sa.String, nullable=False),
+    sa.Column("record", sa.LargeBinary, nullable=False),  # the command, JSON
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("given_at", UtcTime, nullable=False),
+    sa.Column("done_at", UtcTime),
+    sa.Column("result", sa.String, nullable=False),  # in words
+    sa.Index("commands_waiting", "stage", "done_at"),
+    sqlite_autoincrement=True,
+)
+
+silences = sa.Table(
+    "silences",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),  # of the command that made it
+    sa.Column("matchers", sa.String, nullable=False),  # one a line
+    sa.Column("starts_at", UtcTime, nullable=False),
+    sa.Column("ends_at", UtcTime, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+)
+
+comments = sa.Table(
+    "comments",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),  # of the command that made it
+    sa.Column("incident_id", sa.String, nullable=False),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("text", sa.String, nullable=False),
+    sa.Index("comments_incident", "incident_id"),
 )
 
 stages = sa.Table(

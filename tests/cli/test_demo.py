@@ -57,7 +57,7 @@ def test_a_crisis_becomes_an_alarm_everywhere_within_two_minutes(tmp_path: Path)
     (mail,) = mailbox.mbox(tmp_path / "demo" / "mailbox.mbox")
     assert "negative news about" in mail["Subject"]
     (line,) = (tmp_path / "demo" / "webhook.jsonl").read_text().splitlines()
-    alert = json.loads(line)["alert"]
+    (alert,) = json.loads(line)["alerts"]
     assert alert["state"] == "firing"
     assert alert["observed"] >= 5
     assert max(story["copies"] for story in alert["evidence"]) > 1, "the copies of a story are counted"

@@ -6,9 +6,10 @@ from email.utils import format_datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.manners import FAILURES, FIRST_PAUSE_S, LAST_PAUSE_S, MOST_WAIT_S, Host, after, refusal, retry_after_s
+from ingest.manners import FAILURES, FIRST_PAUSE_S, LAST_PAUSE_S, MOST_WAIT_S, Host, after, refusal
 from ingest.schedule import JITTER, SLOWEST, after_failure, after_success, due
 from moodwire.settings import Source
+from moodwire.web import retry_after_s
 from tests.helpers import T0
 from tests.helpers import after as at
 

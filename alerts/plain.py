@@ -1,0 +1,141 @@
+"""The plain rules: a score, a share, an article, a story that is carried widely. No clock, no store."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from alerts.detect import Verdict, matches
+from alerts.incidents import Incident, advance
+from alerts.watch import Change
+from moodwire.records import WINDOW_S
+from moodwire.settings import AnyPlainRule, ArticleRule, PickupRule, ScoreRule, ShareRule
+
+
+class Story(NamedTuple):
+    """A fresh story of a series."""
+
+    story_id: str
+    start_s: int  # of its 60 s window, by publication
+    label: int  # -1 negative, 0 neutral, 1 positive
+    score: float
+    sources: int  # that carried it
+    of_topic: bool = False  # whether it is one of the rule's topic
+
+
+class Found(NamedTuple):
+    change: Change
+    story_ids: frozenset[str] | None  # the stories that speak for it; None: the negative ones
+
+
+Ask = Callable[[AnyPlainRule, str, int, int], Sequence[Story]]  # stories of a series that start in [since, until)
+
+
+def judge(rule: AnyPlainRule, stories: Sequence[Story], now_s: int) -> tuple[Verdict, frozenset[str] | None]:
+    """Whether the rule holds for the stories of the last `window_s`, and which of them speak for it."""
+    held = [story for story in stories if now_s - round(rule.window_s) <= story.start_s < now_s]
+    negative = sum(story.label == -1 for story in held)
+    span = f"in {rule.window_s / 60:g} min"
+    speak: frozenset[str] | None = None
+    match rule:
+        case ScoreRule() | ShareRule() if len(held) < rule.minimum_stories:
+            holds, observed, reason = False, negative, f"{len(held)} stories {span}, fewer than {rule.minimum_stories}"
+        case ScoreRule():
+            mean = sum(story.score for story in held) / len(held)
+            holds, observed = mean < rule.below, negative
+            reason = f"mean score {mean:+.2f} of {len(held)} stories {span}; the limit is {rule.below:+.2f}"
+        case ShareRule():
+            share = negative / len(held)
+            holds, observed = share > rule.above, negative
+            reason = (
+                f"{negative} of {len(held)} stories {span} are negative ({share:.0%}); the limit is {rule.above:.0%}"
+            )
+        case ArticleRule():
+            speak = frozenset(story.story_id for story in held if story.of_topic)
+            holds, observed = bool(speak), len(speak)
+            reason = f"{observed} stories of topic {rule.topic} {span}"
+        case PickupRule():
+            most = max((story.sources for story in held), default=0)
+            holds, observed = most >= rule.sources, most
+            speak = frozenset(story.story_id for story in held if story.sources >= rule.sources)
+            reason = f"one story carried by {most} sources {span}; the limit is {rule.sources}"
+    return Verdict(holds, holds, observed, 0.0, 0.0, reason), speak
+
+
+class PlainWatch:
+    """Which series changed, and the plain rules' incidents; in the manner of `Watch`. Times in seconds since 1970."""
+
+    def __init__(self, rules: Iterable[AnyPlainRule]) -> None:
+        self._rules = {rule.name: rule for rule in rules}
+        self._rules_of: dict[str, tuple[AnyPlainRule, ...]] = {}
+        self._changed: dict[str, None] = {}
+        self._incidents: dict[tuple[str, str], Incident] = {}
+        self.last_s: int | None = None
+
+    def restore(self, last_s: int, incidents: Iterable[tuple[str, str, Incident]]) -> None:
+        """Go on from a tick."""
+        self.last_s = last_s
+        for name, series, incident in incidents:
+            if name in self._rules:
+                self._incidents[name, series] = incident
+
+    def take(self, series: str) -> None:
+        """One of its windows changed."""
+        if self._applying(series):
+            self._changed[series] = None
+
+    def tick(self, now_s: int, ask: Ask) -> list[Found]:
+        """Look at what changed and at what is open; a tick that was looked at before gives nothing."""
+        if self.last_s is not None and now_s <= self.last_s:
+            return []
+        before_s, self.last_s = self.last_s or now_s, now_s
+        looks: defaultdict[tuple[str, str], None] = defaultdict()
+        for key, incident in self._incidents.items():
+            if incident.alive:
+                looks[key] = None
+        for series in self._changed:
+            looks.update({(rule.name, series): None for rule in self._applying(series)})
+        found: list[Found] = []
+        for name, series in looks:
+            found += self._follow(self._rules[name], series, before_s, now_s, ask)
+        self._changed.clear()
+        return found
+
+    def open_incidents(self) -> list[tuple[str, str, Incident]]:
+        """Rule, series and incident of each that is open or pending."""
+        return [(rule, series, known) for (rule, series), known in self._incidents.items() if known.alive]
+
+    def incident(self, rule: str, series: str) -> Incident | None:
+        return self._incidents.get((rule, series))
+
+    def put_incident(self, rule: str, series: str, incident: Incident) -> None:
+        """An open incident as someone left it, acknowledged."""
+        self._incidents[rule, series] = incident
+
+    def _follow(self, rule: AnyPlainRule, series: str, before_s: int, now_s: int, ask: Ask) -> list[Found]:
+        window_s = round(rule.window_s)
+        known = self._incidents.get((rule.name, series))
+        alive = known is not None and known.alive
+        stories = ask(rule, series, (before_s if alive else now_s) - window_s - WINDOW_S, now_s)
+        steps = {now_s}
+        if alive and series not in self._changed:
+            # In silence it ends as stories leave the window, however far apart the ticks are.
+            steps |= {at for story in stories if before_s < (at := story.start_s + window_s + 1) <= now_s}
+        found: list[Found] = []
+        for at_s in sorted(steps):
+            verdict, speak = judge(rule, stories, at_s)
+            previous = self._incidents.get((rule.name, series))
+            step = advance(previous, verdict, rule, at_s)
+            if step.incident is None:
+                self._incidents.pop((rule.name, series), None)
+                continue
+            self._incidents[rule.name, series] = step.incident
+            if step.changed:
+                found.append(Found(Change(rule, series, step, verdict, previous), speak))
+            if step.changed == "resolved":
+                break
+        return found
+
+    def _applying(self, series: str) -> tuple[AnyPlainRule, ...]:
+        if series not in self._rules_of:
+            self._rules_of[series] = tuple(rule for rule in self._rules.values() if matches(series, rule.series))
+        return self._rules_of[series]

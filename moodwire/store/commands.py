@@ -1,0 +1,110 @@
+"""What people ask of the stages, as rows: dashboard, API and command line write, the owning stage carries out."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+
+from moodwire.errors import BadInput
+from moodwire.matchers import parse
+from moodwire.store import schema
+from moodwire.store.db import Store
+
+MOST_TEXT = 2000  # characters of a comment or reason
+
+
+class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="acknowledge"):
+    """Someone takes an incident on: it is repeated no more."""
+
+    incident_id: str
+    comment: str = ""
+
+
+class Comment(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="comment"):
+    incident_id: str
+    text: str
+
+
+class Silence(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="silence"):
+    """Nothing is sent of what all the matchers match, from `starts_at` until `ends_at`; also a maintenance window."""
+
+    matchers: tuple[str, ...]
+    starts_at: datetime
+    ends_at: datetime
+    reason: str
+
+
+class EndSilence(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="end_silence"):
+    id: int
+
+
+Command = Acknowledge | Comment | Silence | EndSilence
+
+
+class Given(NamedTuple):
+    """A command that waits to be carried out."""
+
+    seq: int
+    command: Command
+    by: str
+    given_at: datetime
+
+
+def give(store: Store, stage: str, command: Command, by: str, now: datetime) -> int:
+    """Write a command for a stage; returns its number. Raises BadInput for one that can't be carried out."""
+    if fault := _fault(command, by):
+        raise BadInput(fault)
+    row = {"stage": stage, "record": msgspec.json.encode(command), "by": by, "given_at": now, "result": ""}
+    with store.write() as connection:
+        seq = connection.execute(sa.insert(schema.commands).values(**row)).inserted_primary_key
+        assert seq is not None
+        return int(seq[0])
+
+
+def waiting(connection: sa.Connection, stage: str) -> list[Given]:
+    """What a stage has not carried out yet, in order."""
+    c = schema.commands.c
+    query = sa.select(c.seq, c.record, c.by, c.given_at).where(c.stage == stage, c.done_at.is_(None)).order_by(c.seq)
+    return [
+        Given(row.seq, msgspec.json.decode(row.record, type=Command), row.by, row.given_at)
+        for row in connection.execute(query)
+    ]
+
+
+def done(connection: sa.Connection, seq: int, now: datetime, result: str) -> None:
+    """Mark a command, in the transaction that carries it out."""
+    c = schema.commands.c
+    connection.execute(sa.update(schema.commands).where(c.seq == seq).values(done_at=now, result=result))
+
+
+def result(store: Store, seq: int) -> str | None:
+    """What came of a command, in words; None as long as it waits."""
+    c = schema.commands.c
+    with store.read() as connection:
+        row = connection.execute(sa.select(c.done_at, c.result).where(c.seq == seq)).first()
+    return row.result if row is not None and row.done_at is not None else None
+
+
+def _fault(command: Command, by: str) -> str:
+    texts: Sequence[str] = ()
+    if isinstance(command, Silence):
+        if not command.matchers:
+            return "a silence needs at least one matcher, for example series=entity:AAPL"
+        if command.ends_at <= command.starts_at:
+            return "a silence must end after it starts"
+        if not command.reason.strip():
+            return "a silence needs a reason"
+        for text in command.matchers:
+            parse(text)
+        texts = (command.reason, *command.matchers)
+    elif isinstance(command, Acknowledge):
+        texts = (command.comment,)
+    elif isinstance(command, Comment):
+        if not command.text.strip():
+            return "an empty comment"
+        texts = (command.text,)
+    if not by.strip():
+        return "say who asks for it"
+    return f"longer than {MOST_TEXT} characters" if any(len(text) > MOST_TEXT for text in (*texts, by)) else ""

@@ -1,0 +1,97 @@
+"""The plain rules, on stories given and through a real store."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alerts.plain import PlainWatch, Story, judge
+from moodwire.settings import AnyPlainRule, ArticleRule, PickupRule, ScoreRule, ShareRule
+
+NOW = 1_000_000
+SCORE = ScoreRule(name="score", series=("entity:*",), below=-0.4, minimum_stories=3, window_s=3600, cooldown_s=600)
+SHARE = ShareRule(name="share", above=0.6, minimum_stories=3, window_s=3600)
+ARTICLE = ArticleRule(name="article", topic="fraud", series=("entity:ACME",), window_s=3600, cooldown_s=600)
+PICKUP = PickupRule(name="pickup", sources=3, window_s=1800)
+
+
+def story(n: int, score: float = -0.8, ago_s: int = 600, sources: int = 1, of_topic: bool = False) -> Story:
+    label = -1 if score < -0.2 else 1 if score > 0.2 else 0
+    return Story(f"s{n}", NOW - ago_s, label, score, sources, of_topic)
+
+
+def test_a_score_below_its_limit_fires_with_stories_enough() -> None:
+    verdict, speak = judge(SCORE, [story(1), story(2), story(3, 0.3)], NOW)
+    assert verdict.fires
+    assert verdict.reason == "mean score -0.43 of 3 stories in 60 min; the limit is -0.40"
+    assert speak is None
+    assert not judge(SCORE, [story(1), story(2), story(3, 0.5)], NOW)[0].fires
+    few = judge(SCORE, [story(1), story(2)], NOW)[0]
+    assert not few.fires
+    assert few.reason == "2 stories in 60 min, fewer than 3"
+
+
+def test_a_share_above_its_limit_fires() -> None:
+    assert judge(SHARE, [story(1), story(2), story(3, 0.5)], NOW)[0].fires
+    half = judge(SHARE, [story(1), story(2, 0.5), story(3), story(4, 0.5)], NOW)[0]
+    assert not half.fires
+    assert "2 of 4 stories in 60 min are negative (50%)" in half.reason
+
+
+def test_any_article_of_the_topic_fires_and_is_what_speaks_for_it() -> None:
+    verdict, speak = judge(ARTICLE, [story(1, 0.9, of_topic=True), story(2)], NOW)
+    assert (verdict.fires, verdict.observed, speak) == (True, 1, {"s1"})
+    assert not judge(ARTICLE, [story(2)], NOW)[0].fires
+
+
+def test_a_story_carried_by_enough_sources_fires() -> None:
+    verdict, speak = judge(PICKUP, [story(1, sources=3), story(2, sources=2)], NOW)
+    assert (verdict.fires, verdict.observed, speak) == (True, 3, {"s1"})
+    assert not judge(PICKUP, [story(1, sources=2), story(2, sources=2)], NOW)[0].fires
+
+
+@given(
+    st.sampled_from([SCORE, SHARE, ARTICLE, PICKUP]),
+    st.lists(st.tuples(st.floats(-1, 1), st.integers(-50, 9000), st.integers(1, 9), st.booleans()), max_size=12),
+)
+def test_only_the_window_counts(rule: AnyPlainRule, rows: list[tuple[float, int, int, bool]]) -> None:
+    stories = [story(n, score, ago, sources, topic) for n, (score, ago, sources, topic) in enumerate(rows)]
+    inside = [each for each in stories if NOW - rule.window_s <= each.start_s < NOW]
+    assert judge(rule, stories, NOW) == judge(rule, inside, NOW)
+    verdict, speak = judge(rule, stories, NOW)
+    if verdict.fires:
+        assert inside
+        assert speak is None or speak <= {each.story_id for each in inside}
+
+
+def test_an_incident_of_a_plain_rule_fires_once_and_ends_in_silence() -> None:
+    watch = PlainWatch([ARTICLE])
+    stories = [Story("s1", NOW - 60, -1, -0.5, 1, True)]
+    asked = []
+
+    def ask(rule: AnyPlainRule, series: str, since_s: int, until_s: int) -> list[Story]:
+        asked.append(series)
+        return [each for each in stories if since_s <= each.start_s < until_s]
+
+    watch.take("entity:OTHER")
+    watch.take("entity:ACME")
+    (fired,) = watch.tick(NOW, ask)
+    assert fired.change.step.changed == "firing"
+    assert fired.story_ids == {"s1"}
+    assert set(asked) == {"entity:ACME"}
+    watch.take("entity:ACME")
+    assert watch.tick(NOW + 2, ask) == []
+    assert watch.tick(NOW + 2, ask) == [], "the same tick again"
+    (over,) = watch.tick(NOW + 20_000, ask) or watch.tick(NOW + 20_001, ask)
+    left = NOW - 60 + 3600 + 1
+    assert (over.change.step.changed, over.change.step.at_s) == ("resolved", left + 600)
+    assert watch.open_incidents() == []
+
+
+def test_it_goes_on_from_what_was_kept() -> None:
+    first, second = PlainWatch([ARTICLE]), PlainWatch([ARTICLE])
+    ask = lambda *_: [Story("s1", NOW - 60, -1, -0.5, 1, True)]  # noqa: E731
+    first.take("entity:ACME")
+    assert first.tick(NOW, ask)
+    second.restore(NOW, first.open_incidents())
+    second.take("entity:ACME")
+    assert second.tick(NOW + 2, ask) == []
+    assert second.open_incidents() == first.open_incidents()
