@@ -117,8 +117,8 @@ class PlainWatch:
         alive = known is not None and known.alive
         stories = ask(rule, series, (before_s if alive else now_s) - window_s - WINDOW_S, now_s)
         steps = {now_s}
-        if alive and series not in self._changed:
-            # In silence it ends as stories leave the window, however far apart the ticks are.
+        if alive:
+            # It ends as stories leave the window, however far apart the ticks are.
             steps |= {at for story in stories if before_s < (at := story.start_s + window_s + 1) <= now_s}
         found: list[Found] = []
         for at_s in sorted(steps):

@@ -148,6 +148,8 @@ class Watch:
     def _put(self, series: str, start_s: int, count: Count) -> None:
         if not self._applying(series):
             return
+        if self._histories[series].recent.get(start_s) == count:
+            return  # read again after a restart: it is no news, or open incidents would end later than without one
         self._histories[series].put(start_s, count)
         if count.stories:
             self._began_s = start_s if self._began_s is None else min(self._began_s, start_s)
