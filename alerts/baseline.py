@@ -32,7 +32,7 @@ class Baseline(NamedTuple):
     share: Array  # (S,) of negative among all stories
 
 
-def fit(  # noqa: PLR0915 - one estimate after the other
+def fit(
     negative: Array, stories: Array, live: Array, spared: Array | None, hour_of_week: Array, windows_h: Sequence[float]
 ) -> Baseline:
     """From counts by hour, oldest first.
@@ -134,7 +134,7 @@ def _shrunk(happened: Array, expected: Array, groups: Array, noise: float) -> Ar
     seen, usual = happened @ into, expected @ into
     real = max(float(((seen - usual) ** 2).sum() - noise * usual.sum()), 0.0) / max(float((usual**2).sum()), 1e-12)
     prior = min(noise / real, NO_MORE) if real > 0 else NO_MORE
-    return ((prior + seen) / (prior + usual))[..., groups]  # type: ignore[no-any-return]
+    return ((prior + seen) / (prior + usual))[..., groups]
 
 
 def _blocks(values: Array, hours: int) -> Array:
@@ -145,7 +145,7 @@ def _blocks(values: Array, hours: int) -> Array:
 
 
 def _dispersion(counts: Array, mean: Array, weight: Array, hours: int) -> tuple[Array, float]:
-    """By series, and pooled: (variance - mean) / mean^2 over blocks, each drawn to the pooled as far as they are alike."""
+    """By series, and pooled: (variance - mean) / mean^2 over blocks; each drawn to the pooled as far as alike."""
     x, m = (counts * weight, mean * weight) if hours == 1 else (_blocks(v * weight, hours) for v in (counts, mean))
     over = ((x - m) ** 2 - m).sum(axis=1, dtype=np.float64)
     base = (m**2).sum(axis=1, dtype=np.float64)

@@ -20,6 +20,7 @@ WEEK_S = 7 * 86_400
 FLOOR = 1.0  # lower scores are not kept
 PEAKS = 40  # the fit stands on the highest so many, or twice the number sought
 CENSORED = 6  # of which one in so many counts, but not how high it is
+CROWD = 100  # the highest peaks, of which too many in one block are no chance
 PRIOR_PEAKS = 2.0  # the theory weighs as much as so many in the rate …
 PRIOR_EXCESSES = 5.0  # … and in the slope
 LOOKS = 2.0  # independent looks in one window's length, by theory
@@ -61,11 +62,27 @@ def curve(peaks: NDArray[np.float64], weeks: float, sought: float, theory: float
 
 
 def summits(blocks: NDArray[np.float64], reach: int, floor: float = FLOOR) -> NDArray[np.float64]:
-    """Of (series, blocks) the peaks that are the highest within `reach` blocks on both sides, at or above the floor."""
+    """Of (series, blocks) only the peaks that are the highest within `reach` blocks on both sides; -inf elsewhere."""
     highest = blocks.copy()
     earlier = np.full_like(blocks, -np.inf)
-    for shift in range(1, reach + 1):
+    for shift in range(1, min(reach, blocks.shape[1] - 1) + 1):
         highest[:, :-shift] = np.maximum(highest[:, :-shift], blocks[:, shift:])
         highest[:, shift:] = np.maximum(highest[:, shift:], blocks[:, :-shift])
         earlier[:, shift:] = np.maximum(earlier[:, shift:], blocks[:, :-shift])
-    return blocks[(blocks >= floor) & (blocks >= highest) & (blocks > earlier)]
+    return np.where((blocks >= floor) & (blocks >= highest) & (blocks > earlier), blocks, -np.inf)
+
+
+def quiet(peaks: NDArray[np.float64], watched: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The watched blocks without those in which far more series peak than chance brings together: no quiet times."""
+    use = watched.copy()
+    for _ in range(3):
+        within = np.sort(peaks[:, use], axis=None)
+        if len(within) <= CROWD or not np.isfinite(within[-CROWD]):
+            break
+        counts = (peaks >= within[-CROWD]).sum(axis=0)
+        mean = counts[use].mean()
+        calm = use & (counts <= mean + 4 * np.sqrt(mean) + 3)
+        if calm.sum() == use.sum():
+            break
+        use = calm
+    return use

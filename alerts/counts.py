@@ -1,4 +1,4 @@
-"""The counts of many series over time: the newest by cell (60 s live), all of the baseline by hour. Arrays, no clock."""
+"""The counts of many series over time: the newest by cell (60 s live), the baseline's by hour. Arrays, no clock."""
 
 import math
 from collections.abc import Sequence
@@ -118,12 +118,22 @@ class Counts:
         self.fine.put(rows, start_s // self.cell_s, stories, negative)
         self.hours.put(rows, start_s // HOUR_S, stories, negative, add=True)
 
-    def forget(self, keep: Sequence[str]) -> None:
-        """Drop the series that are not named."""
-        kept = [self._rows[name] for name in keep]
+    def starts(self, row: int, since_s: int, until_s: int) -> list[int]:
+        """The begins of a series' cells with negative stories, in [since, until)."""
+        first, last = cells(since_s, until_s, self.cell_s)
+        negative = self.fine.between([row], first, last)[1, 0]
+        return [(first + int(cell)) * self.cell_s for cell in np.flatnonzero(negative)]
+
+    def alive(self, since_s: int, until_s: int) -> list[int]:
+        """The rows with stories in [since, until)."""
+        stories = self.hours.between(slice(0, len(self.names)), since_s // HOUR_S, until_s // HOUR_S)[0]
+        return [int(row) for row in np.flatnonzero(stories.any(axis=1))]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Only these rows, in this order."""
         for track in (self.fine, self.hours):
-            track.keep(kept)
-        self.names = list(keep)
+            track.keep(rows)
+        self.names = [self.names[row] for row in rows]
         self._rows = {name: row for row, name in enumerate(self.names)}
 
 

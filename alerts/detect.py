@@ -5,6 +5,7 @@ improbable that is, recalibrated on how often it came up in the rule's past. It 
 calibration are made every six hours from what lies before the longest window.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alerts.baseline import Baseline, fit
-from alerts.calibration import BLOCK_S, FLOOR, LOOKS, WEEK_S, Curve, curve, summits
+from alerts.calibration import BLOCK_S, FLOOR, LOOKS, WEEK_S, Curve, curve, quiet, summits
 from alerts.counts import DAY_S, HOUR_S, Counts, cells
 from alerts.tails import count_for, log10_lower, log10_tail
 from moodwire.settings import Rule
@@ -23,6 +24,7 @@ from moodwire.settings import Rule
 REFRESH_S = BLOCK_S  # baselines and calibration are made anew
 SETTLED_S = 3 * HOUR_S  # counts change no more after it: a story is fresh for less
 MINIMUM_HISTORY_S = DAY_S  # in the baseline, before anything may fire
+LONGEST_SPIKE_S = 7 * DAY_S  # of an incident, so much stays out of the baseline
 LOWER_SHARE = 0.05  # a share of negative stories this improbably low vetoes: busy, not bad
 HOLD = 1.0  # an incident holds while what it sees comes up at most 10 times as often as what fires
 SILENCE = 14.0  # stories of the whole flow that are expected and do not come: no data (a chance of 1 in a million)
@@ -74,7 +76,7 @@ class Detector:
         self.rule = rule
         self.windows = tuple(sorted({round(window) for window in rule.windows}))
         self._counts = counts
-        self._zone = ZoneInfo(rule.timezone)
+        self.zone = ZoneInfo(rule.timezone)
         self._gap_h = math.ceil(max(self.windows[-1], SETTLED_S) / HOUR_S)
         self._baseline_h = round(rule.baseline_days * 24)
         self._blocks = math.ceil(self._baseline_h * HOUR_S / BLOCK_S)
@@ -86,11 +88,6 @@ class Detector:
         self._baseline: Baseline | None = None
         self._curves: list[Curve] = []
         self._together = Curve(0.0, 1.0, 1.0)
-
-    @property
-    def memory_s(self) -> int:
-        """How far back the counts must reach."""
-        return (self._baseline_h + self._gap_h + 1) * HOUR_S + REFRESH_S
 
     @property
     def ready(self) -> bool:
@@ -128,13 +125,14 @@ class Detector:
         for place, row in enumerate(known):
             for span in spikes.get(names[row], ()):
                 assert spared is not None
-                spared[place, _hours(span, first, last)] = False
+                # What lasts longer is no spike but how things are now.
+                spared[place, _hours((span[0], min(span[1], span[0] + LONGEST_SPIKE_S)), first, last)] = False
         self._baseline = fit(
             negative[some],
             stories[some],
             live,
             spared,
-            self._hours_of_week(range(first, last)),
+            hours_of_week(range(first, last), self.zone),
             [window / HOUR_S for window in self.windows],
         )
         self._slots = np.full(len(names), len(known))
@@ -142,26 +140,20 @@ class Detector:
         self._calibrate(len(known))
 
     def _calibrate(self, series: int) -> None:
-        """Past blocks only; the newest has only begun."""
-        past = self._peaks[:, :-1]
-        weeks = float(self._watched[:-1].sum()) * BLOCK_S / WEEK_S
-        rate = self.rule.false_alarms_per_week
-        self._curves = []
+        """Past blocks only: the newest has only begun."""
+        past, rate = self._peaks[:, :-1], self.rule.false_alarms_per_week
+        tops = [summits(past[:, :, place], max(1, window // BLOCK_S)) for place, window in enumerate(self.windows)]
+        use = quiet(np.maximum.reduce(tops), self._watched[:-1])
+        weeks = float(use.sum()) * BLOCK_S / WEEK_S
         rarity = np.full(past.shape, -np.inf)
+        self._curves = []
         for place, window in enumerate(self.windows):
-            theory = LOOKS * max(series, 1) * WEEK_S / window
-            reach = max(1, window // BLOCK_S)
-            found = curve(summits(past[:, :, place], reach), weeks, rate, theory)
+            found = curve(_told(tops[place][:, use]), weeks, rate, LOOKS * max(series, 1) * WEEK_S / window)
             self._curves.append(found)
             scores = past[:, :, place]
             rarity[:, :, place] = np.where(scores >= FLOOR, -found.log10_rate(scores), -np.inf)
         together = summits(rarity.max(axis=2), max(1, self.windows[-1] // BLOCK_S // 2), -math.inf)
-        together = together[np.isfinite(together)]
-        self._together = curve(together, weeks, rate, float(len(self.windows)), 0.0)
-
-    def _hours_of_week(self, hours: Iterable[int]) -> Array:
-        local = (datetime.fromtimestamp(hour * HOUR_S, UTC).astimezone(self._zone) for hour in hours)
-        return np.array([moment.weekday() * 24 + moment.hour for moment in local])
+        self._together = curve(_told(together[:, use]), weeks, rate, float(len(self.windows)), 0.0)
 
     # --- what is seen -------------------------------------------------------------------------------------------------
 
@@ -185,7 +177,7 @@ class Detector:
         sums = [self._counts.fine.sums(span, *cells(begin, now_s, self._counts.cell_s)) for begin in since]
         stories, observed = (np.stack([both[part] for both in sums], axis=1).astype(np.float64) for part in (0, 1))
         first, last = min(since) // HOUR_S, now_s // HOUR_S + 1
-        rates = base.rhythm[slots[:, None], self._hours_of_week(range(first, last))] * base.level[slots, None]
+        rates = base.rhythm[slots[:, None], hours_of_week(range(first, last), self.zone)] * base.level[slots, None]
         hours = np.arange(first, last)
         expected = np.stack([(rates * _share(hours, begin, now_s)).sum(axis=1) for begin in since], axis=1)
         for at, row in enumerate(rows):
@@ -327,6 +319,12 @@ class Detector:
             self._peaks = np.pad(self._peaks, ((0, max(missing, len(self._peaks), 16)), (0, 0), (0, 0)))
 
 
+def hours_of_week(hours: Iterable[int], zone: ZoneInfo) -> Array:
+    """The local hour of the week, 0 to 167, of hours numbered from 1970."""
+    local = (datetime.fromtimestamp(hour * HOUR_S, UTC).astimezone(zone) for hour in hours)
+    return np.array([moment.weekday() * 24 + moment.hour for moment in local])
+
+
 def silences(rows: Array, since_s: int, cell_s: int, rates: Array) -> list[Span]:
     """When the whole flow was silent although stories were expected: spans in seconds since 1970.
 
@@ -335,10 +333,14 @@ def silences(rows: Array, since_s: int, cell_s: int, rates: Array) -> list[Span]
     found: list[Span] = []
     filled = np.flatnonzero(np.concatenate(([1], rows, [1])) > 0)
     total = np.concatenate(([0.0], np.cumsum(rates)))
-    for one, other in zip(filled, filled[1:], strict=False):
+    for one, other in itertools.pairwise(filled):
         if other - one > 1 and total[other - 1] - total[one] >= SILENCE:
             found.append((since_s + int(one) * cell_s, since_s + int(other - 1) * cell_s))
     return found
+
+
+def _told(peaks: Array) -> Array:
+    return peaks[np.isfinite(peaks)]
 
 
 def _before(since_s: int, silent: Sequence[Span]) -> int:
@@ -367,8 +369,10 @@ def often(score: float) -> str:
     if weeks < 1:
         return f"quiet times bring that {1 / weeks:.2g} times a week"
     years = weeks / 52.18
-    return f"quiet times bring that once in {weeks:.2g} weeks" if years < 2 else (
-        f"quiet times bring that once in {float(f'{years:.2g}'):,.12g} years"
+    return (
+        f"quiet times bring that once in {weeks:.2g} weeks"
+        if years < 2
+        else (f"quiet times bring that once in {float(f'{years:.2g}'):,.12g} years")
     )
 
 
@@ -379,5 +383,3 @@ def length_text(window_s: int) -> str:
 def matches(series: str, patterns: Sequence[str]) -> bool:
     """Whether a series is one of a rule's: `entity:AAPL`, or `entity:*` for all of the kind."""
     return any(series == p or (p.endswith("*") and series.startswith(p[:-1])) for p in patterns)
-
-

@@ -6,13 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from alerts import outbox
+from alerts.calibration import BLOCK_S
 from alerts.channels import open_channel
-from alerts.detect import Count
+from alerts.counts import Count
+from alerts.detect import Peak
 from alerts.incidents import Incident
-from alerts.watch import Change, Watch
+from alerts.watch import Change, Learnt, Watch
 from moodwire.records import EPOCH, Alert, Tick, Window, encode, from_micros, micros
 from moodwire.stage import Context, Taken, consume
 from moodwire.store.db import fact, set_fact
+from moodwire.store.detection import PeakRow, firing_windows, load_peaks, store_learnt
 from moodwire.store.incidents import alerts_after, evidence, fresh_counts, incident_rows, store_alerts
 from moodwire.store.windows import load_positions
 
@@ -71,14 +74,29 @@ def _write(
             positions = _positions(tick)
             until = _time(change.step.at_s)
             stories = evidence(
-                connection, change.series, until - timedelta(seconds=change.rule.window_s), until, positions
+                connection, change.series, until - timedelta(seconds=change.verdict.window_s), until, positions
             )
             alerts.append(_alert(change, tick, stories))
             if change.step.incident is not None and not change.step.incident.open:
                 ended.append((change.rule.name, change.series, change.step.incident))
         incidents = [_row(*incident) for incident in (*ended, *watch.open_incidents())]
         to_tell = {alert.incident_id: told[alert.rule] for alert in alerts if notify_replayed or not alert.replayed}
+        learnt = watch.learnt()
+        store_learnt(connection, *_learnt_rows(learnt))
         store_alerts(connection, alerts, incidents, to_tell, known_at, (NAME, last.at, _positions(last)))
+
+
+def _learnt_rows(learnt: Learnt) -> tuple[list[PeakRow], list[dict[str, Any]]]:
+    peaks = [
+        PeakRow(rule, _time(peak.block * BLOCK_S), peak.series, peak.window_s, peak.score)
+        for rule, peak in learnt.peaks
+    ]
+    expectations = []
+    for each in learnt.expectations:
+        row = each._asdict()
+        row["at"] = _time(row.pop("at_s"))
+        expectations.append(row)
+    return peaks, expectations
 
 
 def _alert(change: Change, tick: Tick, stories: Any) -> Alert:
@@ -92,7 +110,7 @@ def _alert(change: Change, tick: Tick, stories: Any) -> Alert:
         state="resolved" if step.changed == "resolved" else "firing",
         at=_time(step.at_s),
         since=since,
-        window_s=round(change.rule.window_s),
+        window_s=change.verdict.window_s,
         observed=verdict.observed,
         expected=verdict.expected,
         log10_tail=verdict.log10_tail,
@@ -144,6 +162,14 @@ def _restored(context: Context) -> Watch:
         seconds(at),
         [(count.series, seconds(count.start), Count(count.stories, count.negative)) for count in counts],
         [(row["rule"], row["series"], _incident(row)) for row in incidents],
+        {
+            (rule, series, seconds(began)): window_s
+            for (rule, series, began), window_s in firing_windows(context.store, since).items()
+        },
+        [
+            (row.rule, Peak(row.series, seconds(row.at) // BLOCK_S, row.window_s, row.score))
+            for row in load_peaks(context.store, since)
+        ],
     )
     return watch
 

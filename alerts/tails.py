@@ -1,4 +1,4 @@
-"""How improbable a count is: pure arithmetic on arrays. Probabilities are told as log10, so that they never saturate."""
+"""How improbable a count is: pure arithmetic on arrays. Probabilities are log10, so that they never saturate."""
 
 from typing import Any
 

@@ -31,7 +31,8 @@ engine = "dummy"
 batch = 100
 [[rules]]
 name = "surge"
-tail = 1e-3
+false_alarms_per_week = 5
+baseline_days = 14
 minimum_stories = 3
 cooldown_s = 900
 [[watchlist.companies]]
