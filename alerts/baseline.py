@@ -76,6 +76,16 @@ def fit(
     )
 
 
+def joined(parts: Sequence[Baseline]) -> Baseline:
+    """Fits of several groups of series as one; what a new series may be is their mean."""
+    fields = []
+    for name in Baseline._fields:
+        values = [getattr(part, name) for part in parts]
+        newcomer = np.mean([value[-1] for value in values], axis=0)
+        fields.append(np.concatenate([*(value[:-1] for value in values), newcomer[None]]))
+    return Baseline(*fields)
+
+
 def _prior(seen: Array, exposure: Array) -> tuple[float, float]:
     """The gamma prior of the levels: shape, and hours that it weighs."""
     some = exposure > 0
@@ -176,6 +186,10 @@ def _weights(counts: Array, mean: Array, spread: Array) -> Array:
 
 def _down(x: Array, m: Array, spread: Array) -> Array:
     """The weight by the Anscombe residual; only what is above its expectation loses weight."""
-    m = np.maximum(m, 1e-6)
-    residual = 1.5 * (np.cbrt(x) ** 2 - np.cbrt(m) ** 2) / (m ** (1 / 6) * np.sqrt(1 + spread * m))
-    return np.where(residual > OUTLIER, (OUTLIER / np.maximum(residual, OUTLIER)) ** 2, 1.0).astype(np.float32)
+    weight = np.ones(x.shape, np.float32)
+    above = np.nonzero(x > m)
+    high, usual = x[above], np.maximum(m[above], 1e-6)
+    scale = usual ** (1 / 6) * np.sqrt(1 + np.broadcast_to(spread, x.shape)[above] * usual)
+    residual = 1.5 * (np.cbrt(high) ** 2 - np.cbrt(usual) ** 2) / scale
+    weight[above] = (OUTLIER / np.maximum(residual, OUTLIER)) ** 2
+    return weight

@@ -76,10 +76,11 @@ def quiet(peaks: NDArray[np.float64], watched: NDArray[np.bool_]) -> NDArray[np.
     """The watched blocks without those in which far more series peak than chance brings together: no quiet times."""
     use = watched.copy()
     for _ in range(3):
-        within = np.sort(peaks[:, use], axis=None)
-        if len(within) <= CROWD or not np.isfinite(within[-CROWD]):
+        within = peaks[:, use]
+        within = within[np.isfinite(within)]
+        if len(within) <= CROWD:
             break
-        counts = (peaks >= within[-CROWD]).sum(axis=0)
+        counts = (peaks >= np.partition(within, -CROWD)[-CROWD]).sum(axis=0)
         mean = counts[use].mean()
         calm = use & (counts <= mean + 4 * np.sqrt(mean) + 3)
         if calm.sum() == use.sum():

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from alerts.baseline import Baseline, fit
+from alerts.baseline import Baseline, fit, joined
 from alerts.calibration import BLOCK_S, FLOOR, LOOKS, WEEK_S, Curve, curve, quiet, summits
 from alerts.counts import DAY_S, HOUR_S, Counts, cells
 from alerts.tails import count_for, log10_lower, log10_tail
@@ -25,6 +25,7 @@ REFRESH_S = BLOCK_S  # baselines and calibration are made anew
 SETTLED_S = 3 * HOUR_S  # counts change no more after it: a story is fresh for less
 MINIMUM_HISTORY_S = DAY_S  # in the baseline, before anything may fire
 LONGEST_SPIKE_S = 7 * DAY_S  # of an incident, so much stays out of the baseline
+COMPANIONS = 256  # series that are fitted together
 LOWER_SHARE = 0.05  # a share of negative stories this improbably low vetoes: busy, not bad
 HOLD = 1.0  # an incident holds while what it sees comes up at most 10 times as often as what fires
 SILENCE = 14.0  # stories of the whole flow that are expected and do not come: no data (a chance of 1 in a million)
@@ -127,13 +128,23 @@ class Detector:
                 assert spared is not None
                 # What lasts longer is no spike but how things are now.
                 spared[place, _hours((span[0], min(span[1], span[0] + LONGEST_SPIKE_S)), first, last)] = False
-        self._baseline = fit(
-            negative[some],
-            stories[some],
-            live,
-            spared,
-            hours_of_week(range(first, last), self.zone),
-            [window / HOUR_S for window in self.windows],
+        clock = hours_of_week(range(first, last), self.zone)
+        lengths = [window / HOUR_S for window in self.windows]
+        # Of companions there need not be more than some hundreds; so many at once are quick.
+        groups = np.array_split(np.arange(len(known)), max(1, math.ceil(len(known) / COMPANIONS)))
+        alive = np.flatnonzero(some)
+        self._baseline = joined(
+            [
+                fit(
+                    negative[alive[group]],
+                    stories[alive[group]],
+                    live,
+                    None if spared is None else spared[group],
+                    clock,
+                    lengths,
+                )
+                for group in groups
+            ]
         )
         self._slots = np.full(len(names), len(known))
         self._slots[known] = np.arange(len(known))
@@ -141,7 +152,7 @@ class Detector:
 
     def _calibrate(self, series: int) -> None:
         """Past blocks only: the newest has only begun."""
-        past, rate = self._peaks[:, :-1], self.rule.false_alarms_per_week
+        past, rate = self._peaks[self._peaks.any(axis=(1, 2)), :-1], self.rule.false_alarms_per_week
         tops = [summits(past[:, :, place], max(1, window // BLOCK_S)) for place, window in enumerate(self.windows)]
         use = quiet(np.maximum.reduce(tops), self._watched[:-1])
         weeks = float(use.sum()) * BLOCK_S / WEEK_S
@@ -217,12 +228,12 @@ class Detector:
         """The score from which on the rule fires."""
         return -math.log10(self.rule.false_alarms_per_week)
 
-    def thresholds(self, look: Look) -> Array:
-        """(series, windows): the negative stories from which on each window alone fires."""
+    def threshold(self, expected: Any, dispersion: Any, window: int | None = None) -> Array:
+        """The negative stories from which on a window alone fires; all windows, in the last axis, if none is named."""
         rarity = self._together.score(self.rule.false_alarms_per_week)
         scores = np.array([found.score(10**-rarity) for found in self._curves])
-        counts = count_for(np.minimum(-scores, -1e-9), look.expected, look.dispersion)
-        return np.maximum(counts, self.rule.minimum_stories)
+        scores = scores if window is None else scores[window]
+        return np.maximum(count_for(np.minimum(-scores, -1e-9), expected, dispersion), self.rule.minimum_stories)
 
     def verdict(self, look: Look, at: int, holding_s: int | None = None) -> Verdict:
         """Of the series in place `at`; holding_s: the window of its open incident, which longer ones do not hold."""
@@ -233,7 +244,7 @@ class Detector:
         expected = float(f"{look.expected[at, window]:.6g}")
         tail = float(f"{look.tail[at, window]:.6g}")
         score = float(f"{look.score[at]:.6g}")
-        threshold = int(self.thresholds(Look(*(part[[at]] for part in look)))[0, window])
+        threshold = int(self.threshold(look.expected[at, window], look.dispersion[at, window], window))
         length = self.windows[window]
         upto = sum(other <= holding_s for other in self.windows) if holding_s else len(self.windows)
         held = float(rarities[:upto].max(initial=-np.inf))

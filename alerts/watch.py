@@ -66,7 +66,7 @@ class Watch:
         self._recent_s = max(windows, default=0) + round(fresh_s) + HOUR_S
         days = max((rule.baseline_days for rule in self._rules.values()), default=0)
         self.memory_s = round(days * DAY_S) + max([*windows, SETTLED_S]) + REFRESH_S + 2 * HOUR_S
-        self._counts = Counts(cell_s, self._recent_s + DAY_S, self.memory_s + DAY_S)
+        self._counts = Counts(cell_s, self._recent_s, self.memory_s + DAY_S)
         self._detectors = {name: Detector(rule, self._counts) for name, rule in self._rules.items()}
         self._flow: Baseline | None = None  # stories an hour of the whole flow
         self._revisions: dict[tuple[str, int], int] = {}
@@ -249,7 +249,7 @@ class Watch:
         if not due:
             return
         some = Look(*(part[due] for part in look))
-        thresholds = detector.thresholds(some)
+        thresholds = detector.threshold(some.expected, some.dispersion)
         for place, at in enumerate(due):
             self._slot[name, series[at]] = now_s // SLOT_S
             for window, length in enumerate(detector.windows):
@@ -324,9 +324,10 @@ class Watch:
         self._forgot_s = now_s
         oldest_s = now_s - self.memory_s - HOUR_S
         alive = self._counts.alive(oldest_s, now_s + DAY_S)
-        for detector in self._detectors.values():
-            detector.keep(alive)
-        self._counts.keep(alive)
+        if len(alive) < len(self._counts.names):
+            for detector in self._detectors.values():
+                detector.keep(alive)
+            self._counts.keep(alive)
         for key in [key for key in self._revisions if key[1] < now_s - self._recent_s]:
             del self._revisions[key]
         self._slot = {key: slot for key, slot in self._slot.items() if slot == now_s // SLOT_S}

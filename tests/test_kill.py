@@ -112,7 +112,7 @@ def _settings() -> Any:
 def content(store: Store) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     with store.read() as connection:
-        for table in (schema.articles, schema.scores, schema.counted, schema.windows, schema.incidents):
+        for table in (schema.articles, schema.scores, schema.counted, schema.windows, schema.incidents, schema.peaks):
             columns = [column for column in table.c if column.name not in LEFT_OUT]
             found[table.name] = sorted(map(repr, connection.execute(sa.select(*columns))))
         alerts = connection.execute(sa.select(schema.alerts.c.record)).scalars()
