@@ -17,8 +17,8 @@ WEEK_H = 168
 HALF_LIFE_H = 10 * 24.0  # the older, the less an hour weighs
 OUTLIER = 2.58  # standardised residuals above it weigh less
 RHYTHM_FROM_H = 7 * 24  # of history, before the hours of the day and week are told apart
-PRIOR_STORIES = 0.5  # of a series without companions: this many stories …
-PRIOR_H = 24.0  # … in so many hours
+PRIOR_STORIES = 0.5  # what the prior of series without companions weighs …
+PRIOR_H = 24.0  # … and in how many hours it puts them, where there never was a story
 SHARE_PRIOR = 10.0  # stories that the pooled share of negative ones weighs
 NO_MORE = 1e9  # a prior this heavy leaves no say to the data
 
@@ -89,8 +89,10 @@ def joined(parts: Sequence[Baseline]) -> Baseline:
 def _prior(seen: Array, exposure: Array) -> tuple[float, float]:
     """The gamma prior of the levels: shape, and hours that it weighs."""
     some = exposure > 0
-    if some.sum() < 3 or not seen[some].sum():
+    if not seen[some].sum():
         return PRIOR_STORIES, PRIOR_H
+    if some.sum() < 3:
+        return PRIOR_STORIES, PRIOR_STORIES * float(exposure[some].sum() / seen[some].sum())
     rates = seen[some] / exposure[some]
     mean = rates.mean()
     between = max(rates.var() - (mean / exposure[some]).mean(), 1e-12)

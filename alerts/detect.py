@@ -202,6 +202,15 @@ class Detector:
                 break
         return self._rated(observed, stories, np.maximum(expected, 1e-6), base.dispersion[slots], base.share[slots])
 
+    def expected(self, row: int, since_s: int, until_s: int) -> float:
+        """Negative stories expected of a series between two times; the detector must be ready."""
+        base = self._baseline
+        assert base is not None
+        slot = self._slots[row] if row < len(self._slots) else len(base.level) - 1
+        hours = np.arange(since_s // HOUR_S, until_s // HOUR_S + 1)
+        rates = base.rhythm[slot, hours_of_week(hours.tolist(), self.zone)] * base.level[slot]
+        return float((rates * _share(hours, since_s, until_s)).sum())
+
     def _rated(self, observed: Array, stories: Array, expected: Array, dispersion: Array, share: Array) -> Look:
         tail = np.zeros(observed.shape)
         vetoed = np.zeros(observed.shape, bool)
@@ -369,7 +378,8 @@ def _hours(span: Span, first: int, last: int) -> slice:
 
 def _share(hours: Array, since_s: int, until_s: int) -> Array:
     """Which part of each hour lies in [since, until)."""
-    return np.clip(np.minimum((hours + 1) * HOUR_S, until_s) - np.maximum(hours * HOUR_S, since_s), 0, None) / HOUR_S
+    overlap: Array = np.minimum((hours + 1) * HOUR_S, until_s) - np.maximum(hours * HOUR_S, since_s)
+    return np.maximum(overlap, 0) / HOUR_S
 
 
 def often(score: float) -> str:

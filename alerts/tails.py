@@ -18,13 +18,14 @@ def log10_tail(count: Any, mean: Any, dispersion: Any) -> Floats:
     shape = 1 / np.maximum(d, 1e-9)
     mu = np.maximum(mu, 1e-12)
     p = betainc(np.maximum(n, 1e-9), shape, mu / (mu + shape))
+    value = np.log(np.maximum(p, SMALL))
     far = (p < SMALL) & (n > mu)
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        # Far out the tail is its first term and a geometric series.
+    if far.any():
+        # So far out the tail is its first term and a geometric series.
         first = gammaln(n + shape) - gammaln(shape) - gammaln(n + 1) + n * np.log(mu) + shape * np.log(shape)
         first = first - (n + shape) * np.log(mu + shape)
-        ratio = (n + shape) / (n + 1) * mu / (mu + shape)
-        value = np.where(far, first - np.log1p(-np.minimum(ratio, 1 - 1e-9)), np.log(np.maximum(p, SMALL)))
+        ratio = np.minimum((n + shape) / (n + 1) * mu / (mu + shape), 1 - 1e-9)
+        value = np.where(far, first - np.log1p(-ratio), value)
     return np.where(n > 0, np.minimum(value / LN10, 0.0), 0.0)
 
 

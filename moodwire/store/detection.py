@@ -56,6 +56,28 @@ def firing_windows(store: Store, since: datetime) -> dict[tuple[str, str, dateti
     return found
 
 
+class FreshStory(NamedTuple):
+    """A fresh story's part in one series."""
+
+    seen_at: datetime
+    series: str
+    start: datetime  # of its window
+    negative: bool
+
+
+def fresh_stories(store: Store, since: datetime, until: datetime) -> list[FreshStory]:
+    """Fresh stories seen in [since, until), in the order in which they were seen."""
+    c, a = schema.counted.c, schema.articles.c
+    query = (
+        sa.select(a.seen_at, c.series, c.start, c.label == -1)
+        .join_from(schema.counted, schema.articles, sa.and_(a.id == c.id, a.revision == c.revision))
+        .where(c.first_story, c.fresh, a.seen_at >= since, a.seen_at < until)
+        .order_by(a.seen_at, c.partition, c.offset, c.series)
+    )
+    with store.read() as connection:
+        return [FreshStory(*row) for row in connection.execute(query)]
+
+
 def expected(store: Store, series: str, since: datetime, until: datetime) -> list[Expected]:
     """What the rules expected of a series in [since, until), oldest first."""
     e = schema.expectations.c
