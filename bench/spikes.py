@@ -212,7 +212,9 @@ def threshold(scores: Array, allowed: float) -> float:
     while bad - good > 1:
         middle = (good + bad) // 2
         good, bad = (middle, bad) if onsets(scores, levels[middle]) <= allowed else (good, middle)
-    return float(levels[good]) if good >= 0 else float(np.nextafter(levels[0], np.inf))
+    if good >= 0:
+        return float(levels[good])
+    return float(np.nextafter(levels[0], np.inf)) if len(levels) else np.inf
 
 
 class Found(NamedTuple):
