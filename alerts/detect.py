@@ -5,6 +5,7 @@ improbable that is, recalibrated on how often it came up in the rule's past. It 
 calibration are made every six hours from what lies before the longest window.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -341,8 +342,13 @@ class Detector:
 
 def hours_of_week(hours: Iterable[int], zone: ZoneInfo) -> Array:
     """The local hour of the week, 0 to 167, of hours numbered from 1970."""
-    local = (datetime.fromtimestamp(hour * HOUR_S, UTC).astimezone(zone) for hour in hours)
-    return np.array([moment.weekday() * 24 + moment.hour for moment in local])
+    return np.array([_hour_of_week(hour, zone) for hour in hours])
+
+
+@functools.lru_cache(maxsize=10_000)
+def _hour_of_week(hour: int, zone: ZoneInfo) -> int:
+    local = datetime.fromtimestamp(hour * HOUR_S, UTC).astimezone(zone)
+    return local.weekday() * 24 + local.hour
 
 
 def silences(rows: Array, since_s: int, cell_s: int, rates: Array) -> list[Span]:
