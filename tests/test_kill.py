@@ -93,7 +93,7 @@ def run(folder: Path, replaced: Mapping[str, list[str]]) -> tuple[dict[str, list
     store.upgrade()
     log = EmbeddedLog(place.log)
     stop = threading.Event()
-    timer = threading.Timer(120, stop.set)
+    timer = threading.Timer(280, stop.set)
     timer.start()
     with Supervisor(place, commands, once=["ingest"]) as supervisor:
         supervisor.run(stop, lambda: "ingest" in supervisor.done and drained(log), interval_s=0.05)
