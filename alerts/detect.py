@@ -1,29 +1,39 @@
-"""Whether a series' negative stories surge: pure. Only fresh stories count, by their publication time."""
+"""Whether a series' negative stories surge: pure. Only fresh stories count, by their publication time.
 
+A detector looks at many series at once: their counts in several windows against what their baselines expect, and how
+improbable that is, recalibrated on how often it came up in the rule's past. It scores before it learns: baselines and
+calibration are made every six hours from what lies before the longest window.
+"""
+
+import functools
+import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
-from scipy.special import betainc
+import numpy as np
+from numpy.typing import NDArray
 
+from alerts.baseline import Baseline, fit, joined
+from alerts.calibration import BLOCK_S, FLOOR, LOOKS, WEEK_S, Curve, curve, quiet, summits
+from alerts.counts import DAY_S, HOUR_S, Counts, cells
+from alerts.tails import count_for, log10_lower, log10_tail
 from moodwire.settings import Rule
 
-HOUR_S = 3600
-DAY_S = 86_400
-MINIMUM_HISTORY_S = DAY_S  # of the whole flow, before anything may fire
-BY_HOUR_FROM_S = 7 * DAY_S  # of history, before the hour of the day is looked at
-PRIOR_STORIES = 0.5  # the prior's weight: this many stories in PRIOR_HOURS
-PRIOR_HOURS = 24.0
+REFRESH_S = BLOCK_S  # baselines and calibration are made anew
+SETTLED_S = 3 * HOUR_S  # counts change no more after it: a story is fresh for less
+MINIMUM_HISTORY_S = DAY_S  # in the baseline, before anything may fire
+LONGEST_SPIKE_S = 7 * DAY_S  # of an incident, so much stays out of the baseline
+COMPANIONS = 256  # series that are fitted together
 LOWER_SHARE = 0.05  # a share of negative stories this improbably low vetoes: busy, not bad
-HOLD = 100.0  # an incident holds while the tail is at most this many times the rule's
-FLOOR = -300.0  # of log10 tail probabilities: below it doubles run out
+HOLD = 1.0  # an incident holds while what it sees comes up at most 10 times as often as what fires
+SILENCE = 14.0  # stories of the whole flow that are expected and do not come: no data (a chance of 1 in a million)
+CATCH_UP_S = 900  # windows that begin so soon after a gap reach back over it
 
 Span = tuple[int, int]  # seconds since 1970, from and until
-
-
-class Count(NamedTuple):
-    stories: int
-    negative: int
+Array = NDArray[Any]
 
 
 class Verdict(NamedTuple):
@@ -31,141 +41,372 @@ class Verdict(NamedTuple):
     holds: bool  # still strange enough for an incident to stay open
     observed: int  # negative stories in the window
     expected: float
-    log10_tail: float  # log10 of P(count >= observed)
+    log10_tail: float  # log10 of P(count >= observed), as the model has it
     reason: str
+    window_s: int = 0  # the window that decides
+    threshold: int = 0  # negative stories in that window from which on the rule fires
+    score: float = -math.inf  # log10 of the weeks in which quiet times bring such a thing once to the rule
+    no_data: bool = False  # the feed is silent: neither news nor calm
 
 
-class History:
-    """A series' counts: the latest by 60 s window, all of the baseline by hour. Times in seconds since 1970."""
+class Peak(NamedTuple):
+    """The highest score of a series in a block of six hours, by window; series "" marks that the block was watched."""
 
-    def __init__(self) -> None:
-        self.recent: dict[int, Count] = {}
-        self.hours: dict[int, Count] = {}  # hour number -> counts; hours without stories are left out
+    series: str
+    block: int
+    window_s: int
+    score: float
 
-    def put(self, start_s: int, count: Count) -> None:
-        """The window's counts as they are now; they replace those it had."""
-        old = self.recent.get(start_s, Count(0, 0))
-        self.recent[start_s] = count
-        hour = self.hours.get(start_s // HOUR_S, Count(0, 0))
-        self.hours[start_s // HOUR_S] = Count(
-            hour.stories + count.stories - old.stories, hour.negative + count.negative - old.negative
+
+class Look(NamedTuple):
+    """What a detector sees of some series at one moment; (series, windows) unless said otherwise."""
+
+    observed: Array  # negative stories
+    stories: Array
+    expected: Array
+    dispersion: Array
+    tail: Array  # log10
+    vetoed: Array
+    rarity: Array  # log10 of the weeks in which one window alone brings this once to the rule
+    score: Array  # (series,) the same of all windows together
+
+
+class Detector:
+    """One rule's baselines and calibration."""
+
+    def __init__(self, rule: Rule, counts: Counts) -> None:
+        self.rule = rule
+        self.windows = tuple(sorted({round(window) for window in rule.windows}))
+        self._counts = counts
+        self.zone = ZoneInfo(rule.timezone)
+        self._gap_h = math.ceil(max(self.windows[-1], SETTLED_S) / HOUR_S)
+        self._baseline_h = round(rule.baseline_days * 24)
+        self._blocks = math.ceil(self._baseline_h * HOUR_S / BLOCK_S)
+        self._peaks = np.zeros((0, self._blocks + 1, len(self.windows)))
+        self._watched = np.zeros(self._blocks + 1, bool)
+        self._block = 0  # number of the newest block, in the last place
+        self._raised: dict[tuple[str, int, int], float] = {}
+        self._slots = np.zeros(0, np.int64)  # by row of the counts: place in the baseline
+        self._baseline: Baseline | None = None
+        self._curves: list[Curve] = []
+        self._together = Curve(0.0, 1.0, 1.0)
+
+    @property
+    def ready(self) -> bool:
+        return self._baseline is not None
+
+    # --- what is learnt, every REFRESH_S ------------------------------------------------------------------------------
+
+    def refresh(
+        self,
+        at_s: int,
+        began_s: int,
+        rows: Sequence[int],
+        spikes: Mapping[str, Sequence[Span]],
+        silent: Sequence[Span] = (),
+    ) -> None:
+        """Make baselines and calibration anew from what was before `at_s`.
+
+        rows: of the series of this rule. spikes: when each was in an incident. silent: when there were no data.
+        """
+        last = at_s // HOUR_S - self._gap_h
+        first = max(math.ceil(began_s / HOUR_S), last - self._baseline_h)
+        self._turn(at_s // BLOCK_S)
+        if (last - first) * HOUR_S < MINIMUM_HISTORY_S:
+            self._baseline = None
+            return
+        names = self._counts.names
+        known = sorted(rows, key=names.__getitem__)  # sums do not depend on which series came first
+        stories, negative = self._counts.hours.between(known, first, last)
+        some = stories.any(axis=1)
+        known = [row for row, alive in zip(known, some, strict=True) if alive]
+        live = np.ones(last - first, bool)
+        for span in silent:
+            live[_hours(span, first, last)] = False
+        spared = np.ones((len(known), last - first), bool) if spikes else None
+        for place, row in enumerate(known):
+            for span in spikes.get(names[row], ()):
+                assert spared is not None
+                # What lasts longer is no spike but how things are now.
+                spared[place, _hours((span[0], min(span[1], span[0] + LONGEST_SPIKE_S)), first, last)] = False
+        clock = hours_of_week(range(first, last), self.zone)
+        lengths = [window / HOUR_S for window in self.windows]
+        # Of companions there need not be more than some hundreds; so many at once are quick.
+        groups = np.array_split(np.arange(len(known)), max(1, math.ceil(len(known) / COMPANIONS)))
+        alive = np.flatnonzero(some)
+        self._baseline = joined(
+            [
+                fit(
+                    negative[alive[group]],
+                    stories[alive[group]],
+                    live,
+                    None if spared is None else spared[group],
+                    clock,
+                    lengths,
+                )
+                for group in groups
+            ]
         )
+        self._slots = np.full(len(names), len(known))
+        self._slots[known] = np.arange(len(known))
+        self._calibrate(len(known))
 
-    def forget(self, before_recent_s: int, before_hours_s: int) -> None:
-        """Drop windows and hours that no rule looks at any more."""
-        for start in [start for start in self.recent if start < before_recent_s]:
-            del self.recent[start]
-        for hour in [hour for hour in self.hours if hour < before_hours_s // HOUR_S]:
-            del self.hours[hour]
+    def _calibrate(self, series: int) -> None:
+        """Past blocks only: the newest has only begun."""
+        past, rate = self._peaks[self._peaks.any(axis=(1, 2)), :-1], self.rule.false_alarms_per_week
+        tops = [summits(past[:, :, place], max(1, window // BLOCK_S)) for place, window in enumerate(self.windows)]
+        use = quiet(np.maximum.reduce(tops), self._watched[:-1])
+        weeks = float(use.sum()) * BLOCK_S / WEEK_S
+        rarity = np.full(past.shape, -np.inf)
+        self._curves = []
+        for place, window in enumerate(self.windows):
+            found = curve(_told(tops[place][:, use]), weeks, rate, LOOKS * max(series, 1) * WEEK_S / window)
+            self._curves.append(found)
+            scores = past[:, :, place]
+            rarity[:, :, place] = np.where(scores >= FLOOR, -found.log10_rate(scores), -np.inf)
+        together = summits(rarity.max(axis=2), max(1, self.windows[-1] // BLOCK_S // 2), -math.inf)
+        self._together = curve(_told(together[:, use]), weeks, rate, float(len(self.windows)), 0.0)
 
-    def within(self, since_s: int, until_s: int) -> Count:
-        """Counts of the windows that start in [since, until)."""
-        stories = negative = 0
-        for start, count in self.recent.items():
-            if since_s <= start < until_s:
-                stories += count.stories
-                negative += count.negative
-        return Count(stories, negative)
+    # --- what is seen -------------------------------------------------------------------------------------------------
+
+    def look(
+        self, rows: Sequence[int], now_s: int, told: Mapping[int, int] | None = None, silent: Sequence[Span] = ()
+    ) -> Look:
+        """The series in these rows at this moment; the detector must be ready.
+
+        told: by row, until when its stories were part of an incident that is over: they count no second time.
+        silent: when there were no data; windows that touch such a time reach back to its start.
+        """
+        base = self._baseline
+        assert base is not None
+        places = np.asarray(rows, np.int64)
+        newcomer = len(base.level) - 1
+        slots = np.full(len(places), newcomer)
+        old = places < len(self._slots)
+        slots[old] = self._slots[places[old]]
+        span = self._whole(places)
+        since = [_before(now_s - window, silent) for window in self.windows]
+        sums = [self._counts.fine.sums(span, *cells(begin, now_s, self._counts.cell_s)) for begin in since]
+        stories, observed = (np.stack([both[part] for both in sums], axis=1).astype(np.float64) for part in (0, 1))
+        first, last = min(since) // HOUR_S, now_s // HOUR_S + 1
+        rates = base.rhythm[slots[:, None], hours_of_week(range(first, last), self.zone)] * base.level[slots, None]
+        hours = np.arange(first, last)
+        expected = np.stack([(rates * _share(hours, begin, now_s)).sum(axis=1) for begin in since], axis=1)
+        for at, row in enumerate(rows):
+            for window, begin in enumerate(since):
+                cut = (told or {}).get(row, 0)
+                if begin < cut:
+                    both = self._counts.fine.sums([row], *cells(cut, now_s, self._counts.cell_s))
+                    stories[at, window], observed[at, window] = both[:, 0]
+                    expected[at, window] = (rates[at] * _share(hours, cut, now_s)).sum()
+            if not told:
+                break
+        return self._rated(observed, stories, np.maximum(expected, 1e-6), base.dispersion[slots], base.share[slots])
+
+    def expected(self, row: int, since_s: int, until_s: int) -> float:
+        """Negative stories expected of a series between two times; the detector must be ready."""
+        base = self._baseline
+        assert base is not None
+        slot = self._slots[row] if row < len(self._slots) else len(base.level) - 1
+        hours = np.arange(since_s // HOUR_S, until_s // HOUR_S + 1)
+        rates = base.rhythm[slot, hours_of_week(hours.tolist(), self.zone)] * base.level[slot]
+        return float((rates * _share(hours, since_s, until_s)).sum())
+
+    def _rated(self, observed: Array, stories: Array, expected: Array, dispersion: Array, share: Array) -> Look:
+        tail = np.zeros(observed.shape)
+        vetoed = np.zeros(observed.shape, bool)
+        enough = (observed >= self.rule.minimum_stories) & (observed > expected)
+        if enough.any():
+            tail[enough] = log10_tail(observed[enough], expected[enough], dispersion[enough])
+            shares = np.broadcast_to(share[:, None], observed.shape)[enough]
+            vetoed[enough] = log10_lower(stories[enough], observed[enough], shares) < math.log10(LOWER_SHARE)
+        rarity = np.full(observed.shape, -np.inf)
+        for window, found in enumerate(self._curves):
+            use = enough[:, window] & ~vetoed[:, window]
+            rarity[use, window] = -found.log10_rate(-tail[use, window])
+        best = rarity.max(axis=1)
+        score = np.where(np.isfinite(best), -self._together.log10_rate(best), -np.inf)
+        return Look(observed, stories, expected, dispersion, tail, vetoed, rarity, score)
+
+    def _whole(self, places: Array) -> Any:
+        """All rows as a slice, where they are: it spares a copy."""
+        count = len(places)
+        return slice(0, count) if count > 1 and np.array_equal(places, np.arange(count)) else places
+
+    @property
+    def needed(self) -> float:
+        """The score from which on the rule fires."""
+        return -math.log10(self.rule.false_alarms_per_week)
+
+    def threshold(self, expected: Any, dispersion: Any, window: int | None = None) -> Array:
+        """The negative stories from which on a window alone fires; all windows, in the last axis, if none is named."""
+        rarity = self._together.score(self.rule.false_alarms_per_week)
+        scores = np.array([found.score(10**-rarity) for found in self._curves])
+        scores = scores if window is None else scores[window]
+        return np.maximum(count_for(np.minimum(-scores, -1e-9), expected, dispersion), self.rule.minimum_stories)
+
+    def verdict(self, look: Look, at: int, holding_s: int | None = None) -> Verdict:
+        """Of the series in place `at`; holding_s: the window of its open incident, which longer ones do not hold."""
+        rarities = look.rarity[at]
+        window = int(np.argmax(rarities)) if np.isfinite(rarities).any() else self._shown(look, at, holding_s)
+        observed = round(float(look.observed[at, window]))
+        # Rounded, so that it does not depend on how many series were looked at together.
+        expected = float(f"{look.expected[at, window]:.6g}")
+        tail = float(f"{look.tail[at, window]:.6g}")
+        score = float(f"{look.score[at]:.6g}")
+        threshold = int(self.threshold(look.expected[at, window], look.dispersion[at, window], window))
+        length = self.windows[window]
+        upto = sum(other <= holding_s for other in self.windows) if holding_s else len(self.windows)
+        held = float(rarities[:upto].max(initial=-np.inf))
+        holds = math.isfinite(held) and -self._together.log10_rate(held) >= self.needed - HOLD
+        told = f"{observed} negative stories in {length_text(length)} where {expected:.2g} are expected"
+
+        def verdict(fires: bool, reason: str) -> Verdict:
+            return Verdict(fires, holds, observed, expected, tail, reason, length, threshold, score)
+
+        if observed < self.rule.minimum_stories:
+            return verdict(False, f"{observed} negative stories, fewer than {self.rule.minimum_stories}")
+        if not math.isfinite(score):
+            if look.vetoed[at].any():
+                return verdict(False, f"{told}; but the share of negative ones is below the usual: busy, not bad")
+            return verdict(False, told)
+        if score < self.needed:
+            return verdict(False, f"{told}: {often(score)}; {threshold} would fire")
+        return verdict(True, f"{told}: {often(score)}")
+
+    def _shown(self, look: Look, at: int, holding_s: int | None) -> int:
+        """The window to speak of when none is strange."""
+        if holding_s in self.windows:
+            return self.windows.index(holding_s)
+        vetoed = np.flatnonzero(look.vetoed[at])
+        return int(vetoed[0]) if len(vetoed) else len(self.windows) - 1
+
+    # --- peaks, from which the calibration is made --------------------------------------------------------------------
+
+    def note(self, rows: Sequence[int], now_s: int, look: Look) -> None:
+        """Keep the scores for the calibration."""
+        block = now_s // BLOCK_S
+        self._turn(block)
+        if not self._watched[-1]:
+            self._watched[-1] = True
+            self._raised["", block, 0] = 0.0
+        scores = np.where(look.vetoed, 0.0, -look.tail)
+        places = np.asarray(rows, np.int64)
+        for at, window in np.argwhere((scores >= FLOOR) & (scores > self._peaks[places, -1])):
+            row, score = int(places[at]), float(scores[at, window])
+            self._peaks[row, -1, window] = score
+            self._raised[self._counts.names[row], block, self.windows[window]] = score
+
+    def raised(self) -> list[Peak]:
+        """The peaks that rose since this was last asked."""
+        found = [Peak(*key, score) for key, score in self._raised.items()]
+        self._raised.clear()
+        return found
+
+    def restore(self, peaks: Iterable[Peak], now_s: int) -> None:
+        """Take peaks that were kept."""
+        self._turn(now_s // BLOCK_S)
+        for peak in peaks:
+            at = peak.block - self._block - 1
+            if -self._peaks.shape[1] <= at < 0:
+                if not peak.series:
+                    self._watched[at] = True
+                elif peak.window_s in self.windows:
+                    row = self._counts.row(peak.series)
+                    self._room()
+                    self._peaks[row, at, self.windows.index(peak.window_s)] = peak.score
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """The counts keep only these rows."""
+        self._room()
+        self._peaks = np.ascontiguousarray(self._peaks[list(rows)])
+        count = len(self._slots)
+        newcomer = 0 if self._baseline is None else len(self._baseline.level) - 1
+        self._slots = np.array([self._slots[row] if row < count else newcomer for row in rows], np.int64)
+
+    def _turn(self, block: int) -> None:
+        """Make `block` the newest."""
+        by = min(max(block - self._block, 0), self._peaks.shape[1])
+        if by:
+            for part in (self._peaks.swapaxes(0, 1), self._watched):
+                part[: len(part) - by] = part[by:].copy()
+                part[len(part) - by :] = 0
+        self._block = max(block, self._block)
+        self._room()
+
+    def _room(self) -> None:
+        missing = len(self._counts.names) - len(self._peaks)
+        if missing > 0:
+            self._peaks = np.pad(self._peaks, ((0, max(missing, len(self._peaks), 16)), (0, 0), (0, 0)))
 
 
-class Baseline(NamedTuple):
-    rate: float  # negative stories an hour, shrunk towards the prior
-    shape: float  # of the negative binomial's gamma
-    share: float  # negative among all stories
+def hours_of_week(hours: Iterable[int], zone: ZoneInfo) -> Array:
+    """The local hour of the week, 0 to 167, of hours numbered from 1970."""
+    return np.array([_hour_of_week(hour, zone) for hour in hours])
 
 
-def baseline(history: History, rule: Rule, now_s: int, began_s: int, spikes: Sequence[Span]) -> Baseline:
-    """What the series did before the judged window, without the hours of its own earlier spikes.
+@functools.lru_cache(maxsize=10_000)
+def _hour_of_week(hour: int, zone: ZoneInfo) -> int:
+    local = datetime.fromtimestamp(hour * HOUR_S, UTC).astimezone(zone)
+    return local.weekday() * 24 + local.hour
 
-    The rate has a gamma prior (Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.6); a dispersion above
-    Poisson's, by the method of moments over hours, lowers the shape.
+
+def silences(rows: Array, since_s: int, cell_s: int, rates: Array) -> list[Span]:
+    """When the whole flow was silent although stories were expected: spans in seconds since 1970.
+
+    rows: stories by cell from `since_s` on; rates: the stories expected in each cell.
     """
-    last = (now_s - round(rule.window_s)) // HOUR_S  # hours before this one
-    first = max(began_s, now_s - round(rule.baseline_days * DAY_S)) // HOUR_S
-    outside = {
-        hour for since, until in spikes for hour in range(since // HOUR_S, until // HOUR_S + 1) if first <= hour < last
-    }
-    hours = max(last - first - len(outside), 0)
-    stories = negative = squares = same = 0
-    hour_of_day = now_s // HOUR_S % 24
-    for hour, count in history.hours.items():
-        if first <= hour < last and hour not in outside:
-            stories += count.stories
-            negative += count.negative
-            squares += count.negative**2
-            if hour % 24 == hour_of_day:
-                same += count.negative
-    shape, weight = PRIOR_STORIES + negative, PRIOR_HOURS + hours
-    rate = shape / weight
-    if hours * HOUR_S >= BY_HOUR_FROM_S:
-        # The busy hour of the day must not wake anyone.
-        rate = max(rate, (PRIOR_STORIES / 24 + same) / (weight / 24))
-    if hours > 1:
-        mean = negative / hours
-        variance = (squares - hours * mean**2) / (hours - 1)
-        if variance > mean > 0:
-            shape = min(shape, mean**2 / (variance - mean) * max(rule.window_s / HOUR_S, 1))
-    return Baseline(rate, shape, negative / stories if stories else 0.0)
+    found: list[Span] = []
+    filled = np.flatnonzero(np.concatenate(([1], rows, [1])) > 0)
+    total = np.concatenate(([0.0], np.cumsum(rates)))
+    for one, other in itertools.pairwise(filled):
+        if other - one > 1 and total[other - 1] - total[one] >= SILENCE:
+            found.append((since_s + int(one) * cell_s, since_s + int(other - 1) * cell_s))
+    return found
 
 
-def judge(history: History, rule: Rule, now_s: int, began_s: int, spikes: Sequence[Span] = ()) -> Verdict:
-    """The series' last `rule.window_s` before `now_s` against its baseline since `began_s`, the history's begin."""
-    since = now_s - round(rule.window_s)
-    observed = history.within(since, now_s)
-    if observed.negative < rule.minimum_stories:
-        reason = f"{observed.negative} negative stories, fewer than {rule.minimum_stories}"
-        return Verdict(False, False, observed.negative, math.nan, 0.0, reason)
-    known = baseline(history, rule, now_s, began_s, spikes)
-    expected = known.rate * rule.window_s / HOUR_S
-    tail = log10_tail(observed.negative, expected, known.shape)
-    holds = tail <= math.log10(rule.tail * HOLD)
-    told = f"{observed.negative} negative stories in {rule.window_s / 60:g} min where {expected:.2g} are expected"
-
-    def verdict(fires: bool, reason: str) -> Verdict:
-        return Verdict(fires, holds, observed.negative, expected, tail, reason)
-
-    if now_s - began_s < MINIMUM_HISTORY_S:
-        return verdict(False, f"{told}; but the history is shorter than a day")
-    if tail > math.log10(rule.tail):
-        return verdict(False, f"{told}: {odds(tail)}, not rarer than {rule.tail:g}")
-    if log10_lower(observed, known.share) < math.log10(LOWER_SHARE):
-        return verdict(False, f"{told}; but their share is below the usual {known.share:.0%}: busy, not bad")
-    return verdict(True, f"{told}: {odds(tail)}")
+def _told(peaks: Array) -> Array:
+    return peaks[np.isfinite(peaks)]
 
 
-def odds(log10_p: float) -> str:
-    """A probability in words."""
-    if log10_p < -12:
-        return "a chance of less than 1 in a trillion"
-    count = 10**-log10_p
-    for unit, name in ((1e9, " billion"), (1e6, " million"), (1, "")):
-        if count >= unit:
-            return f"a chance of 1 in {float(f'{count / unit:.2g}'):,.12g}{name}"
-    return "a chance of 1 in 1"
+def _before(since_s: int, silent: Sequence[Span]) -> int:
+    """Where a window begins: what a silence held back may come with its end."""
+    for start, end in silent:
+        if start < since_s <= end + CATCH_UP_S:
+            return start
+    return since_s
 
 
-def log10_tail(count: int, mean: float, shape: float) -> float:
-    """log10 P(N >= count) of a negative binomial of this mean and shape (its gamma's)."""
-    if count <= 0:
-        return 0.0
-    p = float(betainc(count, shape, mean / (mean + shape)))
-    return max(math.log10(p), FLOOR) if p > 0 else FLOOR
+def _hours(span: Span, first: int, last: int) -> slice:
+    low, high = span[0] // HOUR_S - first, math.ceil(span[1] / HOUR_S) - first
+    return slice(min(max(low, 0), last - first), min(max(high, 0), last - first))
 
 
-def log10_lower(observed: Count, share: float) -> float:
-    """log10 P(negative <= observed) when each story is negative with probability `share`."""
-    if observed.negative >= observed.stories or share <= 0:
-        return 0.0
-    p = float(betainc(observed.stories - observed.negative, observed.negative + 1, 1 - share))
-    return max(math.log10(p), FLOOR) if p > 0 else FLOOR
+def _share(hours: Array, since_s: int, until_s: int) -> Array:
+    """Which part of each hour lies in [since, until)."""
+    overlap: Array = np.minimum((hours + 1) * HOUR_S, until_s) - np.maximum(hours * HOUR_S, since_s)
+    return np.maximum(overlap, 0) / HOUR_S
+
+
+def often(score: float) -> str:
+    """How often quiet times bring such a thing to the rule, in words; score: log10 of the weeks between two."""
+    if score > 7:
+        return "quiet times bring that less than once in 100,000 years"
+    weeks = 10**score
+    if weeks < 1:
+        return f"quiet times bring that {1 / weeks:.2g} times a week"
+    years = weeks / 52.18
+    return (
+        f"quiet times bring that once in {weeks:.2g} weeks"
+        if years < 2
+        else (f"quiet times bring that once in {float(f'{years:.2g}'):,.12g} years")
+    )
+
+
+def length_text(window_s: int) -> str:
+    return f"{window_s / 60:g} min" if window_s <= HOUR_S else f"{window_s / HOUR_S:g} h"
 
 
 def matches(series: str, patterns: Sequence[str]) -> bool:
     """Whether a series is one of a rule's: `entity:AAPL`, or `entity:*` for all of the kind."""
     return any(series == p or (p.endswith("*") and series.startswith(p[:-1])) for p in patterns)
-
-
-def moments(recent: Mapping[int, Count], window_s: int, after_s: int, until_s: int) -> list[int]:
-    """When a silent series' count changes in (after, until]: as windows leave the span; and `until` itself."""
-    leaving = {start + window_s + 1 for start in recent}
-    return sorted({moment for moment in leaving if after_s < moment <= until_s} | {until_s})

@@ -3,20 +3,24 @@
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
 from alerts import outbox
+from alerts.calibration import BLOCK_S
 from alerts.channels import open_channel
+from alerts.counts import Count
 from alerts.desk import STAGE, Desk, incident_id, incident_of, incident_row, seconds, time_of
-from alerts.detect import Count
+from alerts.detect import Peak
 from alerts.evidence import ends_when, telling_words
 from alerts.plain import Found, PlainWatch, Story
-from alerts.watch import Change, Watch
+from alerts.watch import Change, Learnt, Watch
 from moodwire.records import EPOCH, Alert, Tick, Window, encode
 from moodwire.settings import AnyPlainRule, ArticleRule, Rule, Settings
 from moodwire.stage import Context, Taken, consume
 from moodwire.store.db import fact, set_fact
+from moodwire.store.detection import PeakRow, firing_windows, load_peaks, store_learnt
 from moodwire.store.incidents import (
     alerts_after,
     fresh_counts,
@@ -124,8 +128,22 @@ def _write(
         ]
         incidents = [incident_row(*each) for each in (*ended, *desk.open_incidents())]
         to_tell = {a.incident_id: desk.told[a.rule] for a in alerts if notify_replayed or not a.replayed}
+        store_learnt(connection, *_learnt_rows(desk.watch.learnt()))
         store_alerts(connection, alerts, incidents, to_tell, known_at, context.clock())
         save_positions(connection, NAME, last.at, _positions(last))
+
+
+def _learnt_rows(learnt: Learnt) -> tuple[list[PeakRow], list[dict[str, Any]]]:
+    peaks = [
+        PeakRow(rule, time_of(peak.block * BLOCK_S), peak.series, peak.window_s, peak.score)
+        for rule, peak in learnt.peaks
+    ]
+    expectations = []
+    for each in learnt.expectations:
+        row = each._asdict()
+        row["at"] = time_of(row.pop("at_s"))
+        expectations.append(row)
+    return peaks, expectations
 
 
 def _alert(connection: sa.Connection, found: Found, tick: Tick) -> Alert:
@@ -163,7 +181,8 @@ def _alert(connection: sa.Connection, found: Found, tick: Tick) -> Alert:
 
 def _window_s(change: Change) -> int:
     """The window that decided."""
-    return round(change.rule.window_s)
+    rule = change.rule
+    return change.verdict.window_s if isinstance(rule, Rule) else round(rule.window_s)
 
 
 def _append(context: Context) -> None:
@@ -194,6 +213,14 @@ def _restored(context: Context) -> tuple[Watch, PlainWatch]:
         seconds(at),
         [(count.series, seconds(count.start), Count(count.stories, count.negative)) for count in counts],
         incidents,
+        {
+            (rule, series, seconds(began)): window_s
+            for (rule, series, began), window_s in firing_windows(context.store, since).items()
+        },
+        [
+            (row.rule, Peak(row.series, seconds(row.at) // BLOCK_S, row.window_s, row.score))
+            for row in load_peaks(context.store, since)
+        ],
     )
     plain.restore(seconds(at), incidents)
     return watch, plain

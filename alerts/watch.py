@@ -1,15 +1,33 @@
 """What the alarms know between ticks: counts by series, and incidents. No clock, no store."""
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from alerts.detect import HOUR_S, Count, History, Span, Verdict, baseline, judge, matches, moments
+import numpy as np
+
+from alerts.baseline import RHYTHM_FROM_H, Baseline, fit
+from alerts.counts import DAY_S, HOUR_S, Count, Counts
+from alerts.detect import (
+    REFRESH_S,
+    SETTLED_S,
+    Detector,
+    Look,
+    Peak,
+    Span,
+    Verdict,
+    hours_of_week,
+    length_text,
+    matches,
+    silences,
+)
 from alerts.incidents import Incident, Step, advance
+from moodwire.records import WINDOW_S
 from moodwire.settings import AnyRule, Rule
 
-FORGET_EVERY_S = 6 * HOUR_S
+FORGET_EVERY_S = DAY_S
+FLOW = "all"  # the series whose silence is the feed's
+SLOT_S = 900  # what is expected is told once in it
 
 
 class Change(NamedTuple):
@@ -20,45 +38,80 @@ class Change(NamedTuple):
     previous: Incident | None
 
 
+class Expectation(NamedTuple):
+    """What a rule expected of a series in the window that ends at `at_s`, and from which count on it would fire."""
+
+    rule: str
+    series: str
+    window_s: int
+    at_s: int
+    expected: float
+    threshold: int
+
+
+class Learnt(NamedTuple):
+    """What must be kept with the tick."""
+
+    peaks: list[tuple[str, Peak]]  # by rule
+    expectations: list[Expectation]
+
+
 class Watch:
     """Takes windows and ticks in order and gives the incidents' changes of state. Times in seconds since 1970."""
 
-    def __init__(self, rules: Iterable[Rule], fresh_s: float) -> None:
+    def __init__(self, rules: Iterable[Rule], fresh_s: float, cell_s: int = WINDOW_S) -> None:
         self._rules = {rule.name: rule for rule in rules}
-        self._histories: defaultdict[str, History] = defaultdict(History)
+        windows = [round(window) for rule in self._rules.values() for window in rule.windows]
+        # Counts of windows older than this change no more: a story is fresh for `fresh_s` only.
+        self._recent_s = max(windows, default=0) + round(fresh_s) + HOUR_S
+        days = max((rule.baseline_days for rule in self._rules.values()), default=0)
+        self.memory_s = round(days * DAY_S) + max([*windows, SETTLED_S]) + REFRESH_S + 2 * HOUR_S
+        self._counts = Counts(cell_s, self._recent_s, self.memory_s + DAY_S)
+        self._detectors = {name: Detector(rule, self._counts) for name, rule in self._rules.items()}
+        self._flow: Baseline | None = None  # stories an hour of the whole flow
         self._revisions: dict[tuple[str, int], int] = {}
         self._rules_of: dict[str, tuple[Rule, ...]] = {}
         self._changed: dict[str, None] = {}
         self._incidents: dict[tuple[str, str], Incident] = {}
-        self._spikes: defaultdict[tuple[str, str], list[Span]] = defaultdict(list)
-        self._window_s = max((round(rule.window_s) for rule in self._rules.values()), default=0)
-        self._baseline_s = max((round(rule.baseline_days * 86_400) for rule in self._rules.values()), default=0)
-        # Counts of windows older than this change no more: a story is fresh for `fresh_s` only.
-        self._recent_s = self._window_s + round(fresh_s) + HOUR_S
+        self._spikes: defaultdict[str, defaultdict[str, list[Span]]] = defaultdict(lambda: defaultdict(list))
+        self._firing: dict[tuple[str, str], int] = {}  # the window that an incident came from
+        self._slot: dict[tuple[str, str], int] = {}
+        self._expectations: list[Expectation] = []
         self._began_s: int | None = None
         self._forgot_s = 0
+        self._epoch = -1
         self.last_s: int | None = None  # the tick last looked at
 
-    @property
-    def memory_s(self) -> int:
-        """How far back a start needs the counts."""
-        return self._window_s + self._baseline_s
-
     def restore(
-        self, last_s: int, counts: Iterable[tuple[str, int, Count]], incidents: Iterable[tuple[str, str, Incident]]
+        self,
+        last_s: int,
+        counts: Iterable[tuple[str, int, Count]],
+        incidents: Iterable[tuple[str, str, Incident]],
+        windows: Mapping[tuple[str, str, int], int],
+        peaks: Iterable[tuple[str, Peak]] = (),
     ) -> None:
-        """Go on from a tick: fresh counts by series and window start, incidents of (rule, series)."""
+        """Go on from a tick.
+
+        counts: fresh ones by series and window start. incidents: of (rule, series), oldest first. windows: by rule,
+        series and begin of an incident, the window that it came from. peaks: as they were kept.
+        """
         self.last_s = last_s
         for series, start_s, count in counts:
             self._put(series, start_s, count)
         self._changed.clear()
+        kept: defaultdict[str, list[Peak]] = defaultdict(list)
+        for name, peak in peaks:
+            kept[name].append(peak)
+        for name, detector in self._detectors.items():
+            detector.restore(kept[name], last_s)
         for name, series, incident in incidents:
             if name in self._rules:
                 self._incidents[name, series] = incident
                 if incident.pending:
                     continue
-                began_s = incident.since_s - round(self._rules[name].window_s)
-                self._spikes[name, series].append((began_s, incident.until_s or last_s))
+                window = windows.get((name, series, incident.since_s), self._detectors[name].windows[0])
+                self._firing[name, series] = window
+                self._spikes[name][series].append((incident.since_s - window, incident.until_s or last_s))
 
     def take(self, series: str, start_s: int, count: Count, revision: int) -> None:
         """A window's counts; an older revision than the one known is passed over."""
@@ -75,22 +128,27 @@ class Watch:
             return []
         before, self.last_s = self.last_s, now_s
         changes: list[Change] = []
-        for (name, series), incident in list(self._incidents.items()):
-            if incident.alive:
-                changes += self._follow(self._rules[name], series, before or now_s, now_s)
-        for series in self._changed:
-            for rule in self._applying(series):
-                known = self._incidents.get((rule.name, series))
-                if known is None or not known.open:
-                    changes += self._look(rule, series, now_s)
+        for moment_s, name, series in self._falls(before or now_s, now_s):
+            if (name, series) in self._incidents and self._incidents[name, series].alive:
+                changes += self._look(name, [series], moment_s)
+        for name in self._rules:
+            open_ = {series for rule, series, _ in self.open_incidents() if rule == name}
+            changed = [series for series in self._changed if self._rules[name] in self._applying(series)]
+            changes += self._look(name, [*open_.difference(changed), *changed], now_s, set(changed))
         self._changed.clear()
         if now_s - self._forgot_s >= FORGET_EVERY_S:
             self._forget(now_s)
         return changes
 
+    def learnt(self) -> Learnt:
+        """What came up since this was last asked, to be kept with the tick."""
+        peaks = [(name, peak) for name, detector in self._detectors.items() for peak in detector.raised()]
+        expectations, self._expectations = self._expectations, []
+        return Learnt(peaks, expectations)
+
     def size(self) -> int:
         """Windows and hours in memory."""
-        return sum(len(history.recent) + len(history.hours) for history in self._histories.values())
+        return self._counts.fine.size() + self._counts.hours.size()
 
     def open_incidents(self) -> list[tuple[str, str, Incident]]:
         """Rule, series and incident of each that is open or pending."""
@@ -103,54 +161,170 @@ class Watch:
         """An open incident as someone left it, acknowledged."""
         self._incidents[rule, series] = incident
 
-    def _follow(self, rule: Rule, series: str, before_s: int, now_s: int) -> list[Change]:
-        """An open incident from the last tick to this one, at the moments at which its count falls."""
+    def _falls(self, before_s: int, now_s: int) -> list[tuple[int, str, str]]:
+        """The moments between two ticks at which the count of an open incident falls, in order of time."""
+        found = []
+        for name, series, _ in self.open_incidents():
+            row = self._counts.known(series)
+            # Windows that came with this tick count from it on.
+            if row is None or series in self._changed:
+                continue
+            longest = self._firing.get((name, series), 0)
+            starts = self._counts.starts(row, before_s - longest - self._counts.cell_s, now_s)
+            found += [
+                (moment, name, series)
+                for window in self._detectors[name].windows
+                if window <= longest
+                for start in starts
+                if before_s < (moment := start + window + 1) < now_s
+            ]
+        return sorted(set(found))
+
+    def _look(self, name: str, series: Sequence[str], now_s: int, changed: set[str] | None = None) -> list[Change]:
+        """One rule's series at one moment. changed: those whose news is new: only these can begin an incident."""
+        if not series:
+            return []
+        self._refresh(now_s)
+        rule, detector = self._rules[name], self._detectors[name]
+        if not detector.ready:
+            return self._unready(name, series, now_s)
+        silent = self._silences(now_s)
+        rows = [self._counts.row(each) for each in series]
+        told = {
+            row: end
+            for row, each in zip(rows, series, strict=True)
+            if (end := self._told(name, each)) > now_s - detector.windows[-1]
+        }
+        look = detector.look(rows, now_s, told, silent)
+        if changed:
+            some = [at for at, each in enumerate(series) if each in changed]
+            news = Look(*(part[some] for part in look))
+            detector.note([rows[at] for at in some], now_s, news)
+            self._tell(name, [series[at] for at in some], news, now_s)
+        no_data = bool(silent) and silent[-1][1] >= now_s
         changes: list[Change] = []
-        # Windows that came with this tick count from it on.
-        steps = (
-            [now_s]
-            if series in self._changed
-            else moments(self._histories[series].recent, round(rule.window_s), before_s, now_s)
-        )
-        for moment_s in steps:
-            changes += self._look(rule, series, moment_s)
-            known = self._incidents.get((rule.name, series))
-            if known is None or not known.alive:
-                break
+        for at, each in enumerate(series):
+            known = self._incidents.get((name, each))
+            if known is not None and known.open:
+                verdict = detector.verdict(look, at, self._firing.get((name, each)))
+            elif (known is not None and known.pending) or (
+                changed and each in changed and look.score[at] >= detector.needed
+            ):
+                verdict = detector.verdict(look, at)
+            else:
+                continue
+            if no_data:
+                since = f"no news of any kind for {length_text(now_s - silent[-1][0])}: no data"
+                verdict = verdict._replace(fires=False, holds=True, no_data=True, reason=since)
+            changes += self._step(rule, each, verdict, now_s)
         return changes
 
-    def _look(self, rule: Rule, series: str, now_s: int) -> list[Change]:
+    def _unready(self, name: str, series: Sequence[str], now_s: int) -> list[Change]:
+        """Without a baseline nothing fires; what is open, ends."""
+        changes: list[Change] = []
+        for each in series:
+            known = self._incidents.get((name, each))
+            if known is not None and known.alive:
+                verdict = Verdict(False, False, 0, 0.0, 0.0, "the history is shorter than a day")
+                changes += self._step(self._rules[name], each, verdict, now_s)
+        return changes
+
+    def _step(self, rule: Rule, series: str, verdict: Verdict, now_s: int) -> list[Change]:
         key = (rule.name, series)
         previous = self._incidents.get(key)
-        began_s = now_s if self._began_s is None else self._began_s
-        spikes = self._spikes.get(key, [])
-        if previous is not None and previous.open:
-            spikes = [*spikes[:-1], (spikes[-1][0], now_s)]
-        verdict = judge(self._histories[series], rule, now_s, began_s, spikes)
         step = advance(previous, verdict, rule, now_s)
         if step.incident is None:
             self._incidents.pop(key, None)  # it was pending and did not last
             return []
         self._incidents[key] = step.incident
-        if not step.changed:
+        if step.incident.pending:
             return []
-        if math.isnan(verdict.expected):  # too few stories to be judged; the end of an incident still tells the usual
-            usual = baseline(self._histories[series], rule, now_s, began_s, spikes)
-            verdict = verdict._replace(expected=usual.rate * rule.window_s / HOUR_S)
-        kept = self._spikes[key]
+        kept = self._spikes[rule.name][series]
         if step.changed == "firing":
             # The surge began before it was noticed: its whole window stays out of later baselines.
-            kept.append((now_s - round(rule.window_s), now_s))
-        elif step.changed == "resolved":
-            kept[-1] = (kept[-1][0], step.at_s)
-        return [Change(rule, series, step, verdict, previous)]
+            kept.append((step.incident.since_s - verdict.window_s, now_s))
+            self._firing[key] = verdict.window_s
+        elif kept:
+            kept[-1] = (kept[-1][0], now_s if step.incident.until_s is None else step.incident.until_s)
+        return [Change(rule, series, step, verdict, previous)] if step.changed else []
+
+    def _told(self, name: str, series: str) -> int:
+        """Until when the series' stories were part of an incident that is over."""
+        spans = self._spikes[name].get(series, [])
+        known = self._incidents.get((name, series))
+        if known is not None and known.open:
+            spans = spans[:-1]
+        return spans[-1][1] if spans else 0
+
+    def _tell(self, name: str, series: Sequence[str], look: Look, now_s: int) -> None:
+        """What is expected, once in a slot and series."""
+        detector = self._detectors[name]
+        due = [at for at, each in enumerate(series) if self._slot.get((name, each)) != now_s // SLOT_S]
+        if not due:
+            return
+        some = Look(*(part[due] for part in look))
+        thresholds = detector.threshold(some.expected, some.dispersion)
+        for place, at in enumerate(due):
+            self._slot[name, series[at]] = now_s // SLOT_S
+            for window, length in enumerate(detector.windows):
+                expected = float(f"{some.expected[place, window]:.6g}")
+                self._expectations.append(
+                    Expectation(name, series[at], length, now_s, expected, int(thresholds[place, window]))
+                )
+
+    def _refresh(self, now_s: int) -> None:
+        """Baselines and calibration, when six hours are over."""
+        epoch = now_s // REFRESH_S
+        if epoch == self._epoch or self._began_s is None:
+            return
+        self._epoch = epoch
+        at_s = epoch * REFRESH_S
+        silent = self._learn_flow(at_s)
+        rows: defaultdict[str, list[int]] = defaultdict(list)
+        for row, series in enumerate(self._counts.names):
+            for rule in self._applying(series):
+                rows[rule.name].append(row)
+        for name, detector in self._detectors.items():
+            spikes = {series: spans for series, spans in self._spikes[name].items() if spans}
+            detector.refresh(at_s, self._began_s, rows[name], spikes, silent)
+
+    def _learn_flow(self, at_s: int) -> list[Span]:
+        """The whole flow's rhythm; returns when it was silent."""
+        row = self._counts.known(FLOW)
+        last = (at_s - SETTLED_S) // HOUR_S
+        first = max((self._began_s or 0) // HOUR_S + 1, (at_s - self.memory_s) // HOUR_S)
+        self._flow = None
+        if row is None or last - first < RHYTHM_FROM_H:
+            return []
+        stories = self._counts.hours.between([row], first, last)[0]
+        clock = hours_of_week(range(first, last), next(iter(self._detectors.values())).zone)
+        live = np.ones(last - first, bool)
+        silent: list[Span] = []
+        for _ in range(2):  # a second time without the silences
+            self._flow = fit(stories, stories, live, None, clock, [1.0])
+            silent = silences(stories[0], first * HOUR_S, HOUR_S, self._flow.level[0] * self._flow.rhythm[0, clock])
+            for start, end in silent:
+                live[start // HOUR_S - first : end // HOUR_S - first] = False
+        return silent
+
+    def _silences(self, now_s: int) -> list[Span]:
+        """When the flow was silent lately; one that lasts ends at `now_s` or behind it."""
+        row = self._counts.known(FLOW)
+        if row is None or self._flow is None:
+            return []
+        cell_s = self._counts.cell_s
+        first, last = (now_s - self._recent_s) // cell_s, -(-now_s // cell_s)
+        stories = self._counts.fine.between([row], first, last)[0, 0]
+        hours = np.arange(first, last) * cell_s // HOUR_S
+        clock = hours_of_week(range(int(hours[0]), int(hours[-1]) + 1), next(iter(self._detectors.values())).zone)
+        rates = self._flow.level[0] * self._flow.rhythm[0, clock[hours - hours[0]]] * cell_s / HOUR_S
+        return silences(stories, first * cell_s, cell_s, rates)
 
     def _put(self, series: str, start_s: int, count: Count) -> None:
-        if not self._applying(series):
+        if not self._applying(series) and series != FLOW:
             return
-        if self._histories[series].recent.get(start_s) == count:
+        if not self._counts.put(series, start_s, count):
             return  # read again after a restart: it is no news, or open incidents would end later than without one
-        self._histories[series].put(start_s, count)
         if count.stories:
             self._began_s = start_s if self._began_s is None else min(self._began_s, start_s)
         self._changed[series] = None
@@ -163,16 +337,18 @@ class Watch:
     def _forget(self, now_s: int) -> None:
         """Keep memory flat: what no rule looks at goes."""
         self._forgot_s = now_s
-        recent_s = now_s - self._recent_s
-        hours_s = now_s - self.memory_s - HOUR_S
-        for series, history in list(self._histories.items()):
-            history.forget(recent_s, hours_s)
-            if not history.hours:
-                del self._histories[series]
-        for key in [key for key in self._revisions if key[1] < recent_s]:
+        oldest_s = now_s - self.memory_s - HOUR_S
+        alive = self._counts.alive(oldest_s, now_s + DAY_S)
+        if len(alive) < len(self._counts.names):
+            for detector in self._detectors.values():
+                detector.keep(alive)
+            self._counts.keep(alive)
+        for key in [key for key in self._revisions if key[1] < now_s - self._recent_s]:
             del self._revisions[key]
-        self._began_s = None if self._began_s is None else max(self._began_s, hours_s)
+        self._slot = {key: slot for key, slot in self._slot.items() if slot == now_s // SLOT_S}
+        self._began_s = None if self._began_s is None else max(self._began_s, oldest_s)
         for (rule, series), incident in list(self._incidents.items()):
-            if incident.until_s is not None and incident.until_s < hours_s:
+            if incident.until_s is not None and incident.until_s < oldest_s:
                 del self._incidents[rule, series]
-                self._spikes.pop((rule, series), None)
+                self._spikes[rule].pop(series, None)
+                self._firing.pop((rule, series), None)

@@ -109,7 +109,8 @@ def configuration(room_url: str, mail_port: int, hook_port: int, port: int) -> s
         "# Written by `moodwire demo`.\n"
         f"[dashboard]\nport = {port}\n\n[fetching]\nallow_private = true\nhost_delay_s = 0\n\n"
         "[notifications]\ngroup_wait_s = 2\n\n"
-        '[[rules]]\nname = "surge"\nseries = ["entity:*"]\nwindow_s = 900\nminimum_stories = 5\ntail = 1e-6\n'
+        '[[rules]]\nname = "surge"\nseries = ["entity:*"]\nwindows = [900]\nminimum_stories = 5\n'
+        "false_alarms_per_week = 0.1\n"
         "cooldown_s = 600\n\n"
         '[[channels]]\nkind = "email"\nname = "desk"\nhost = "127.0.0.1"\n'
         f'port = {mail_port}\nsecurity = "none"\nsender = "moodwire@localhost"\nrecipients = ["desk@localhost"]\n\n'

@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     flow_verbs(verbs)
     look_verbs(verbs)
     model_verbs(verbs)
+    alarm_verbs(verbs)
     return top
 
 
@@ -193,6 +194,37 @@ def model_verbs(verbs: Verbs) -> None:
     train.add_argument("--base", type=Path, required=True, metavar="DIR", help="all-MiniLM-L6-v2")
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the weights go")
     train.add_argument("--work", type=Path, required=True, metavar="DIR", help="what a killed run goes on from")
+
+
+def alarm_verbs(verbs: Verbs) -> None:
+    detect = verbs.add(
+        "detect",
+        _detect,
+        "find surges in your own counts: one CSV row each 1 to 60 min, judged in order, without looking ahead",
+        "Writes for each row: timestamp, value, expected, score (log10 of the rows in which quiet times bring such a\n"
+        "thing once), alarm (1 where a surge begins), reason. An empty value is no data; the first two days only\n"
+        "teach.\n\n"
+        "example: moodwire detect counts.csv --time-column hour --value-column bad --total-column all --out out.csv",
+    )
+    detect.add_argument("file", type=Path, metavar="FILE.csv")
+    detect.add_argument("--time-column", required=True, metavar="T", help="begin of the row, ISO 8601 or seconds")
+    detect.add_argument("--value-column", required=True, metavar="V", help="what is counted, 0 or more")
+    detect.add_argument("--total-column", metavar="N", help="of how many: a surge of all alike is then no alarm")
+    detect.add_argument("--false-alarms-per-week", type=float, default=0.5, metavar="F", help="default: .5")
+    detect.add_argument("--timezone", default="UTC", metavar="Z", help="whose hours of the week are compared")
+    detect.add_argument("--out", type=Path, required=True, metavar="FILE")
+
+    backtest = verbs.add(
+        "backtest",
+        _backtest,
+        "what the rules would have said about stored history, or about files, also with other settings",
+        "example: moodwire --data ./past backtest --from 2014-06-01 --to 2014-09-01 --html report.html",
+    )
+    backtest.add_argument("files", nargs="*", type=Path, metavar="FILE", help="news to replay (default: the store's)")
+    backtest.add_argument("--from", dest="start", metavar="T", help="alarms at or after this (UTC)")
+    backtest.add_argument("--to", dest="end", metavar="T", help="alarms before this (UTC)")
+    backtest.add_argument("--rule", action="append", metavar="NAME", help="only this rule; may be given several times")
+    backtest.add_argument("--html", type=Path, metavar="FILE", help="the same as a page with a chart")
 
 
 def speed(text: str) -> float | None:
@@ -334,6 +366,19 @@ def _train(a: argparse.Namespace, place: Place, settings: Settings) -> int:
         raise ModelError(f"training needs PyTorch and transformers ({error}): pip install 'moodwire[gpu]'") from error
     print(train.run(a.corpora, a.base, a.out, a.work))
     return 0
+
+
+def _detect(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import detect
+
+    columns = (a.time_column, a.value_column, a.total_column)
+    return detect.run(a.file, columns, a.false_alarms_per_week, a.timezone, a.out)
+
+
+def _backtest(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import backtest
+
+    return backtest.run(place, settings, a.files, (a.start, a.end), a.rule, a.html)
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import re
 import tomllib
 import types
 import typing
+import zoneinfo
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,9 @@ def _relations(raw: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
     yield from _repeated([company["symbol"] for company in companies], ("watchlist", "companies"), "symbol")
     channels = [channel["name"] for channel in raw.get("channels", [])]
     for at, rule in enumerate(raw.get("rules", [])):
+        if (zone := rule.get("timezone")) is not None and zone not in zoneinfo.available_timezones():
+            near = difflib.get_close_matches(zone, zoneinfo.available_timezones(), 1)
+            yield ("rules", at, "timezone"), f"{zone!r} is no time zone; {near[0] if near else 'Europe/Berlin'} is one"
         for name in rule.get("channels", []):
             if name not in channels:
                 known = ", ".join(channels) or "none"

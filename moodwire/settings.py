@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+WindowLength = Annotated[float, msgspec.Meta(ge=60, le=604_800)]  # seconds
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._&-]{0,63}$")]
 Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s]+$")]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -84,14 +85,15 @@ Severity = Literal["info", "warning", "critical"]
 
 
 class Rule(Section, frozen=True, kw_only=True, tag_field="kind", tag="surge"):
-    """A surge of negative stories: the count in the last `window_s` against what the baseline expects."""
+    """A surge of negative stories: the counts of the last `windows`, each against what the baseline expects."""
 
     name: Name
     series: tuple[str, ...] = ("entity:*", "topic:*", "all")  # exact names or prefix:*
-    window_s: Seconds = 3600.0
+    false_alarms_per_week: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0  # of the whole rule, in quiet times
+    windows: Annotated[tuple[WindowLength, ...], msgspec.Meta(min_length=1)] = (900.0, 3600.0, 14_400.0, 86_400.0)
     minimum_stories: Annotated[int, msgspec.Meta(ge=1)] = 4
-    tail: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-5  # fires when P(count >= observed) is at most this
-    baseline_days: Annotated[float, msgspec.Meta(gt=0, le=365)] = 14.0
+    baseline_days: Annotated[float, msgspec.Meta(ge=1, le=365)] = 28.0
+    timezone: str = "America/New_York"  # of the market: its hours of the week are compared
     cooldown_s: Seconds = 3600.0  # quiet this long before it resolves, and before it may fire again
     pending_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # must hold this long before it fires
     severity: Severity = "warning"

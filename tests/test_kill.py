@@ -31,7 +31,8 @@ engine = "dummy"
 batch = 100
 [[rules]]
 name = "surge"
-tail = 1e-3
+false_alarms_per_week = 5
+baseline_days = 14
 minimum_stories = 3
 cooldown_s = 900
 [[watchlist.companies]]
@@ -92,7 +93,7 @@ def run(folder: Path, replaced: Mapping[str, list[str]]) -> tuple[dict[str, list
     store.upgrade()
     log = EmbeddedLog(place.log)
     stop = threading.Event()
-    timer = threading.Timer(120, stop.set)
+    timer = threading.Timer(280, stop.set)
     timer.start()
     with Supervisor(place, commands, once=["ingest"]) as supervisor:
         supervisor.run(stop, lambda: "ingest" in supervisor.done and drained(log), interval_s=0.05)
@@ -111,7 +112,7 @@ def _settings() -> Any:
 def content(store: Store) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     with store.read() as connection:
-        for table in (schema.articles, schema.scores, schema.counted, schema.windows, schema.incidents):
+        for table in (schema.articles, schema.scores, schema.counted, schema.windows, schema.incidents, schema.peaks):
             columns = [column for column in table.c if column.name not in LEFT_OUT]
             found[table.name] = sorted(map(repr, connection.execute(sa.select(*columns))))
         alerts = connection.execute(sa.select(schema.alerts.c.record)).scalars()

@@ -22,6 +22,8 @@ def prune(store: Store, keep: Retention, now: datetime) -> dict[str, int]:
         (schema.scores, schema.scores.c.published_at < scores),
         (schema.counted, schema.counted.c.start < scores),
         (schema.windows, schema.windows.c.start < scores),
+        (schema.peaks, schema.peaks.c.at < scores),
+        (schema.expectations, schema.expectations.c.at < scores),
     ]
     return {table.name: _delete(store, table, old) for table, old in rules}
 

@@ -148,6 +148,32 @@ ticks = sa.Table(
     sa.Column("positions", sa.String, nullable=False),  # JSON: partition -> offset in `articles`
 )
 
+# The highest score of a series in six hours, by rule and window: from these the alarms are calibrated. A row without a
+# series says that the rule was watching.
+peaks = sa.Table(
+    "peaks",
+    metadata,
+    sa.Column("rule", sa.String, primary_key=True),
+    sa.Column("at", UtcTime, primary_key=True),  # begin of the six hours
+    sa.Column("series", sa.String, primary_key=True),
+    sa.Column("window_s", sa.Integer, primary_key=True),
+    sa.Column("score", sa.Float, nullable=False),  # -log10 of the tail probability
+    sqlite_with_rowid=False,
+)
+
+# What a rule expected of a series in the window that ends at `at`, and from which count on it would have fired.
+expectations = sa.Table(
+    "expectations",
+    metadata,
+    sa.Column("series", sa.String, primary_key=True),
+    sa.Column("rule", sa.String, primary_key=True),
+    sa.Column("window_s", sa.Integer, primary_key=True),
+    sa.Column("at", UtcTime, primary_key=True),
+    sa.Column("expected", sa.Float, nullable=False),
+    sa.Column("threshold", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 incidents = sa.Table(
     "incidents",
     metadata,

@@ -50,7 +50,7 @@ def test_three_faults_are_told_at_once_each_with_its_line_and_its_mend(tmp_path:
     assert "'many'" in found[0]
     assert found[1].startswith("moodwire.toml:6: sources[0].url: ")
     assert "ftp://x" in found[1]
-    assert found[2] == "moodwire.toml:10: rules[0].windows_s: unknown; did you mean window_s?"
+    assert found[2] == "moodwire.toml:10: rules[0].windows_s: unknown; did you mean windows?"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""What the alarms learn and keep with each tick: peaks for the calibration, and what was expected."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from moodwire.records import Alert, decode
+from moodwire.store import schema
+from moodwire.store.db import Store, upsert
+
+
+class PeakRow(NamedTuple):
+    rule: str
+    at: datetime
+    series: str
+    window_s: int
+    score: float
+
+
+class Expected(NamedTuple):
+    """Of the window that ends at `at`: negative stories expected, and from which count on the rule would fire."""
+
+    rule: str
+    window_s: int
+    at: datetime
+    expected: float
+    threshold: int
+
+
+def store_learnt(connection: sa.Connection, peaks: Sequence[PeakRow], expectations: Sequence[dict[str, Any]]) -> None:
+    """In the transaction of the tick. expectations: rows of the table."""
+    upsert(connection, schema.peaks, [row._asdict() for row in peaks])
+    upsert(connection, schema.expectations, list(expectations))
+
+
+def load_peaks(store: Store, since: datetime) -> list[PeakRow]:
+    p = schema.peaks.c
+    query = sa.select(p.rule, p.at, p.series, p.window_s, p.score).where(p.at >= since)
+    with store.read() as connection:
+        return [PeakRow(*row) for row in connection.execute(query)]
+
+
+def firing_windows(store: Store, since: datetime) -> dict[tuple[str, str, datetime], int]:
+    """By rule, series and begin of each incident that fired after `since` or is open: the window that it came from."""
+    a, i = schema.alerts.c, schema.incidents.c
+    known = sa.select(i.incident_id).where(sa.or_(i.until.is_(None), i.until >= since))
+    query = sa.select(a.record).where(a.state == "firing", a.incident_id.in_(known)).order_by(a.at)
+    found: dict[tuple[str, str, datetime], int] = {}
+    with store.read() as connection:
+        for (data,) in connection.execute(query):
+            alert = decode(data)
+            assert isinstance(alert, Alert)
+            found.setdefault((alert.rule, alert.series, alert.since), alert.window_s)
+    return found
+
+
+class FreshStory(NamedTuple):
+    """A fresh story's part in one series."""
+
+    seen_at: datetime
+    series: str
+    start: datetime  # of its window
+    negative: bool
+
+
+def fresh_stories(store: Store, since: datetime, until: datetime) -> list[FreshStory]:
+    """Fresh stories seen in [since, until), in the order in which they were seen."""
+    c, a = schema.counted.c, schema.articles.c
+    query = (
+        sa.select(a.seen_at, c.series, c.start, c.label == -1)
+        .join_from(schema.counted, schema.articles, sa.and_(a.id == c.id, a.revision == c.revision))
+        .where(c.first_story, c.fresh, a.seen_at >= since, a.seen_at < until)
+        .order_by(a.seen_at, c.partition, c.offset, c.series)
+    )
+    with store.read() as connection:
+        return [FreshStory(*row) for row in connection.execute(query)]
+
+
+def expected(store: Store, series: str, since: datetime, until: datetime) -> list[Expected]:
+    """What the rules expected of a series in [since, until), oldest first."""
+    e = schema.expectations.c
+    query = (
+        sa.select(e.rule, e.window_s, e.at, e.expected, e.threshold)
+        .where(e.series == series, e.at >= since, e.at < until)
+        .order_by(e.at, e.rule, e.window_s)
+    )
+    with store.read() as connection:
+        return [Expected(*row) for row in connection.execute(query)]
