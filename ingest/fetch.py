@@ -212,6 +212,8 @@ class Fetcher:
         except _Packed as error:
             return Failed(str(error), of_host=False)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
+            if self._stop.is_set():
+                return Failed("stopped", of_host=False)
             return Failed(str(error) if isinstance(error.__cause__, _NotPublic) else f"{type(error).__name__}: {error}")
 
     def _forbidden(self, url: str) -> Failed | None:
@@ -220,6 +222,8 @@ class Fetcher:
         known = self._robots.get(origin)
         if known is None or known.until_s <= self._now_s():
             known = self._robots[origin] = self._asked_robots(origin)
+            if self._stop.is_set():
+                return Failed("stopped", of_host=False)
             for other in list(self._robots)[:-MOST_HOSTS]:
                 self._robots.pop(other, None)
         if known.rules is None:

@@ -1,6 +1,6 @@
 """How a source is doing against its usual: pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +10,7 @@ from moodwire.store.sources import DAY_S, Day
 USUAL = timedelta(days=28)  # by which the usual is told
 ENOUGH_DAYS = 3  # whole ones with fetches; fewer tell no usual
 MISSED = 12.0  # items that should have come: chance alone leaves them out once in e^12
-SHORTEST = timedelta(hours=12)  # a silence: nights are quiet
+SHORTEST = timedelta(hours=18)  # of a silence: evening, night and morning have fewer items than their share of a day
 UNREACHED = timedelta(hours=6)  # without an answer that could be used
 WEEKEND = 5  # the first weekday of it
 
@@ -38,16 +38,17 @@ def silence(interval_s: float, state: Mapping[str, Any], days: Sequence[Day], no
         return f"not had {told}: {state.get('error')}" if now - began > patience else ""
     if success_at is None or item_at is None or now - success_at > patience or now - item_at < SHORTEST:
         return ""
-    missed = _expected(days, item_at, now)
-    if missed < MISSED:
+    before = [day for day in days if day.day < floor_time(item_at, DAY_S)]  # the silence is not its own usual
+    had = {day.day for day in days if day.fetches > day.failures}
+    missed = _expected(before, had, item_at, now)
+    rate = max(usual(before, item_at) or 0.0, usual(before, now) or 0.0)
+    if missed - rate * SHORTEST.total_seconds() / DAY_S < MISSED:
         return ""
     return f"nothing new for {_hours(now - item_at)}, in which {missed:.0f} items are usual"
 
 
-def _expected(days: Sequence[Day], since: datetime, now: datetime) -> float:
-    """The items that usually come between two times, counting only days on which the source was had."""
-    had = {day.day for day in days if day.fetches > day.failures}
-    before = [day for day in days if day.day < floor_time(since, DAY_S)]  # the silence itself is not its own usual
+def _expected(before: Sequence[Day], had: Collection[datetime], since: datetime, now: datetime) -> float:
+    """The items that usually come between two times. had: the days on which the source was had; no others count."""
     expected, at = 0.0, since
     while at < now:
         end = min(floor_time(at, DAY_S) + timedelta(seconds=DAY_S), now)

@@ -285,7 +285,7 @@ def _item(entry: Any, source: str, language: str) -> Item:
         url=str(entry.get("link", "")),
         guid=str(entry.get("id", "")),
         language=str(content[0].get("language") or language or ""),
-        **_dated(_time(entry.get("published_parsed")), _time(entry.get("updated_parsed"))),
+        **_dated(_time(entry.get("published_parsed")), _time(dict.get(entry, "updated_parsed"))),
     )
 
 

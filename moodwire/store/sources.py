@@ -66,7 +66,7 @@ def set_silences(store: Store, reasons: Mapping[str, str], now: datetime) -> Non
     f = schema.feeds.c
     with store.write() as connection:
         for source, reason in reasons.items():
-            since = sa.func.coalesce(f.silent_since, now) if reason else None
+            since = sa.func.coalesce(f.silent_since, sa.literal(now, schema.UtcTime())) if reason else None
             connection.execute(
                 sa.update(schema.feeds).where(f.source == source).values(silent_since=since, silence=reason)
             )

@@ -1,14 +1,19 @@
 """What each kind of source answers becomes items, or a reason; nothing that stands in it does harm."""
 
 import json
+import textwrap
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.clean import Item, Refused, draft
 from ingest.parse import KINDS, Found, Page, feeds_of, foreign, items, page
-from moodwire.settings import JsonApi, ListPage, Sitemap, Source
+from moodwire.settings import AnySource, Files, JsonApi, ListPage, Sitemap, Source
 from tests.helpers import T0
 
 URL = "https://news.example/list"
@@ -35,6 +40,7 @@ SITEMAP = f"""<?xml version='1.0'?><urlset xmlns='http://www.sitemaps.org/schema
 HTML = b"""<html><body><nav><a href='/about'>About</a></nav><h3><a href='/n/1'>First <b>story</b></a></h3>
 <h3><a href='https://b.example/2'>Second</a></h3><h3><a href='/n/1'>First again</a></h3>
 <h3><a>no address</a></h3></body></html>"""
+BITS = [b"<a>", b"</item>", b"<![CDATA[", b"&#x1F600;", b"&lt;", b"<!--", b"]]>", b"\xff\xfe", b"{", b"<item>", b"\0"]
 ANSWER = {"data": {"list": [{"head": {"line": "Head"}, "link": "/x/1", "at": 1_709_546_400, "key": 7}, {"link": None}]}}
 
 
@@ -111,24 +117,76 @@ def test_very_deep_xml_ends() -> None:
         assert found(source, b"<a>" * 10_000).items == []
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    st.sampled_from([(FEED, RSS), (FEED, ATOM), (FEED, JSON_FEED), (MAP, SITEMAP), (LIST, HTML)]),
-    st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6), st.integers(0, 20)), max_size=8),
+PAGE = (
+    "<html lang='en'><head><script type='application/ld+json'>{\"datePublished\": \"2024-03-04T09:00:00Z\"}"
+    "</script></head><body><article>" + "<p>The company said that profit rose.</p>" * 9 + "</article></body></html>"
+).encode()
+WHOLE = [(FEED, RSS), (FEED, ATOM), (FEED, JSON_FEED), (MAP, SITEMAP), (LIST, HTML), (API, json.dumps(ANSWER).encode())]
+LIMIT_S = 20.0  # of real time for one document, on a machine that does much else
+damage = st.lists(
+    st.tuples(st.floats(0, 1), st.binary(max_size=6) | st.sampled_from(BITS), st.integers(0, 20)), max_size=9
 )
-def test_no_damage_stops_the_reader(whole: tuple[Source, bytes], edits: list[tuple[float, bytes, int]]) -> None:
-    source, data = whole
+
+
+def damaged(data: bytes, edits: list[tuple[float, bytes, int]], times: int) -> bytes:
     for place, inserted, removed in edits:
         at = int(place * len(data))
-        data = data[:at] + inserted + data[at + removed :]
-    got = found(source, data)
+        data = data[:at] + inserted * times + data[at + removed :]
+    return data
+
+
+def read_damaged(whole: tuple[Source, bytes], edits: list[tuple[float, bytes, int]], times: int, kind: str) -> None:
+    began = time.monotonic()
+    source, data = whole
+    got = items(source, damaged(data, edits, times), kind, T0)
     assert isinstance(got.fault, str)
     for item in got.items:
-        assert isinstance(item.title, str)
+        made = draft(item, T0)
+        assert isinstance(made, Refused) or made.published_at <= T0
+    assert isinstance(page(damaged(PAGE, edits, times), kind).text, str)
+    assert time.monotonic() - began < LIMIT_S
+
+
+fuzzed = given(
+    st.sampled_from(WHOLE), damage, st.sampled_from([1, 1, 50, 3000]), st.sampled_from(["", "text/xml; charset=utf-16"])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@fuzzed
+def test_no_damage_stops_the_reader(
+    whole: tuple[Source, bytes], edits: list[tuple[float, bytes, int]], times: int, kind: str
+) -> None:
+    read_damaged(whole, edits, times, kind)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@settings(max_examples=1000, deadline=None)
+@fuzzed
+def test_no_damage_of_a_thousand_stops_the_reader(
+    whole: tuple[Source, bytes], edits: list[tuple[float, bytes, int]], times: int, kind: str
+) -> None:
+    read_damaged(whole, edits, times, kind)
+
+
+def test_the_new_kind_of_the_documents_works() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
+    code = textwrap.dedent(text[text.index("    class Lines") :])
+    place: dict[str, Any] = {
+        "Source": Source,
+        "Found": Found,
+        "Item": Item,
+        "datetime": datetime,
+        "__name__": "documents",
+    }
+    exec(compile(code, "docs/sources.md", "exec"), place)
+    got = place["lines"](place["Lines"](name="l", url=URL), b"One\nTwo", "", T0)
+    assert [item.title for item in got.items] == ["One", "Two"]
 
 
 def test_every_kind_of_the_configuration_has_a_reader() -> None:
-    assert set(KINDS) == {Source, Sitemap, ListPage, JsonApi}
+    assert {*KINDS, Files} == set(AnySource.__args__)
 
 
 def test_a_page_tells_its_text_title_and_time() -> None:

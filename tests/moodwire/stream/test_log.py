@@ -3,6 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -174,3 +175,19 @@ def test_retention_keeps_what_a_group_has_not_read(tmp_path: Path) -> None:
     fresh = EmbeddedLog(tmp_path, retention_s=0)  # a new appender looks at retention with its first append
     fresh.append("t", [("k", b"d", None)])
     assert [m.value for m in everything(fresh, "t", "other")] == [b"b", b"c", b"d"]
+
+
+def test_many_may_open_a_new_topic_at_once(tmp_path: Path) -> None:
+    """Each thread has a connection of its own; all of them find the file new."""
+    for attempt in range(5):
+        log = EmbeddedLog(tmp_path / str(attempt))
+        together = threading.Barrier(12)
+
+        def append(number: int, log: EmbeddedLog = log, together: threading.Barrier = together) -> None:
+            together.wait(30)
+            log.append("new", [(str(number), b"x", 0)])
+
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(append, range(12)))
+        assert len(log.read("new", 0, 100)) == 12
+        log.close()
