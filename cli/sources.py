@@ -124,7 +124,11 @@ def listed(place: Place, settings: Settings) -> int:
             _ago(state.get("next_at")),
             _told(state),
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for name, state in states.items():
+        if trouble := state["silence"] or state["error"]:
+            console.print(f"{name}: {trouble}", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -145,12 +149,11 @@ def _rates(days: Sequence[Day]) -> tuple[str, str, str, str]:
 
 
 def _told(state: Mapping[str, Any]) -> str:
-    if state.get("silence"):
-        return f"silent: {state['silence']}"
-    if state.get("failures"):
-        return f"failing, {state['failures']} in a row: {state['error']}"
-    last = f"; last error {_ago(state['error_at'])}" if state.get("error_at") else ""
-    return f"good{last}" if state else "not fetched yet"
+    if not state:
+        return "not fetched yet"
+    last = f", last error {_ago(state['error_at'])}" if state["error_at"] else ""
+    failing = f"failing, {state['failures']} in a row" if state["failures"] else f"good{last}"
+    return f"silent for {_ago(state['silent_since']).removesuffix(' ago')}" if state["silent_since"] else failing
 
 
 def _named(settings: Settings, name_or_url: str) -> Source:

@@ -45,11 +45,11 @@ def add(place: Place, settings: Settings, url: str, environ: Mapping[str, str]) 
 def import_opml(place: Place, settings: Settings, file: Path, environ: Mapping[str, str]) -> int:
     """Make the feeds of an OPML file sources; what is a source already is passed over. Raises BadInput, ConfigError."""
     known = {source.url for source in settings.sources}
-    found = {source.url: source for source in outlines(file) if source.url not in known}
-    made = entries(list(found.values()), settings)
+    found = outlines(file)
+    made = entries([source for source in found if source.url not in known], settings)
     if made:
         append(_file(place), made, environ)
-    print(f"{_file(place)}: {len(made)} sources added, {len(outlines(file)) - len(made)} were there already")
+    print(f"{_file(place)}: {len(made)} sources added, {len(found) - len(made)} were there already")
     return 0
 
 
@@ -111,15 +111,18 @@ def append(path: Path, new: Sequence[Mapping[str, Any]], environ: Mapping[str, s
     document = tomlkit.parse(path.read_text(encoding="utf-8") if path.exists() else "")
     if "sources" not in document:
         document.append("sources", tomlkit.aot())
+    sources = document["sources"]
     for entry in new:
+        if sources and not sources[-1].as_string().endswith("\n\n"):
+            sources[-1].add(tomlkit.nl())
         table = tomlkit.table()
         for key, value in entry.items():
             table.add(key, value)
         table.add(tomlkit.nl())
-        document["sources"].append(table)
+        sources.append(table)
     draft = path.with_name(f".{path.name}.new")
     try:
-        draft.write_text(tomlkit.dumps(document), encoding="utf-8")
+        draft.write_text(tomlkit.dumps(document).rstrip("\n") + "\n", encoding="utf-8")
         load(draft, environ)
         os.replace(draft, path)
     finally:

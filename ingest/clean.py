@@ -18,7 +18,7 @@ MAX_TITLE_CHARS = 1000
 AGAIN = timedelta(hours=1)  # after which a known article is looked at again where only its summary was changed
 SURE = 0.6  # probability from which a language counts as detected …
 SURER = 0.9  # … where the source declares one
-DETECTED_CHARS = 600  # of a text, by which its language is told
+DETECTED_CHARS = 240  # of a text, by which its language is told
 ANCIENT = datetime(1990, 1, 1, tzinfo=UTC)
 _TAG = re.compile(r"<(?:/?[A-Za-z][^<>]*|!--.*?--)>", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")

@@ -33,7 +33,7 @@ def silence(interval_s: float, state: Mapping[str, Any], days: Sequence[Day], no
     success_at, item_at = state.get("success_at"), state.get("item_at")
     patience = max(UNREACHED, timedelta(seconds=3 * interval_s))
     if state.get("failures"):
-        began = success_at or (days[0].day if days else now)
+        began = success_at or state.get("first_at") or now
         told = f"for {_hours(now - began)}" if success_at else "ever"
         return f"not had {told}: {state.get('error')}" if now - began > patience else ""
     if success_at is None or item_at is None or now - success_at > patience or now - item_at < SHORTEST:

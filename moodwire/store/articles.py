@@ -88,7 +88,7 @@ def store_articles(
         marks = {(draft.id, draft.mark): draft.seen_at for draft in drafts if draft.mark}
         upsert(connection, schema.entries, [{"id": id_, "mark": m, "at": at} for (id_, m), at in marks.items()])
         if feed is not None:
-            _store_feed(connection, feed, rows)
+            _store_feed(connection, feed, rows, fetch)
         if fetch is not None:
             count_fetch(connection, fetch)
         for name, value in (facts or {}).items():
@@ -142,14 +142,18 @@ class _Shelf:
         return _compared(self._connection.execute(query).one())
 
 
-def _store_feed(connection: sa.Connection, feed: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+def _store_feed(
+    connection: sa.Connection, feed: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], fetch: Fetch | None
+) -> None:
     f = schema.feeds.c
-    query = sa.select(f["items"], f.item_at).where(f.source == feed["source"])
-    items, item_at = connection.execute(query).one_or_none() or (0, None)
+    query = sa.select(f["items"], f.item_at, f.first_at).where(f.source == feed["source"])
+    items, item_at, first_at = connection.execute(query).one_or_none() or (0, None, None)
+    first_at = first_at or (fetch.at if fetch else None)
     if rows:
         item_at = max(row["seen_at"] for row in rows)
         count_items(connection, feed["source"], item_at, len(rows))
-    upsert(connection, schema.feeds, [{**feed, "items": items + len(rows), "item_at": item_at}])
+    kept = {"items": items + len(rows), "item_at": item_at, "first_at": first_at}
+    upsert(connection, schema.feeds, [{**feed, **kept}])
 
 
 def drain(store: Store, log: Log, limit: int = 1000) -> int:

@@ -76,6 +76,7 @@ feeds = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),  # in a row
     sa.Column("unchanged", sa.Integer, nullable=False, server_default="0"),  # times in a row that nothing was new
     sa.Column("items", sa.Integer, nullable=False, server_default="0"),  # new articles ever
+    sa.Column("first_at", UtcTime),  # when it was first asked
     sa.Column("item_at", UtcTime),  # of the newest
     sa.Column("silent_since", UtcTime),  # an incident of its own kind while it is set
     sa.Column("silence", sa.String, nullable=False, server_default=""),  # why it counts as silent

@@ -58,8 +58,9 @@ def test_a_source_that_cannot_be_had_is_silent_with_its_error() -> None:
     failing = state(9, success_at=NOW - timedelta(hours=9), failures=7, error="HTTP 503")
     assert silence(300, failing, history(5, 5), NOW) == "not had for 9 h: HTTP 503"
     assert silence(300, {**failing, "success_at": NOW - UNREACHED / 2}, history(5, 5), NOW) == ""
-    never = state(0, success_at=None, item_at=None, failures=9, error="HTTP 404")
+    never = state(0, success_at=None, item_at=None, failures=9, error="HTTP 404", first_at=NOW - timedelta(hours=7))
     assert silence(300, never, history(0, 0, days=1), NOW) == "not had ever: HTTP 404"
+    assert silence(300, {**never, "first_at": NOW - timedelta(hours=1)}, history(0, 0, days=1), NOW) == ""
 
 
 @given(st.integers(0, 500), st.integers(0, 500), st.floats(0, 500))
@@ -84,5 +85,6 @@ def test_silence_is_kept_from_its_beginning_and_cleared(tmp_path: Path) -> None:
     assert feed_states(c.store)["wire"]["silence"], "a fetch alone does not clear it"
     stage.look_for_silence(c, T0 + timedelta(minutes=2))
     assert silent_sources(c.store) == []
+    assert feed_states(c.store)["wire"]["first_at"] == T0
     (day,) = days_of(c.store, T0 - timedelta(days=1))["wire"]
     assert (day.fetches, day.failures, day.took_ms, day.items) == (2, 1, 250, 0)

@@ -10,6 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
+    op.add_column("feeds", sa.Column("first_at", UtcTime(), nullable=True))
     op.add_column("feeds", sa.Column("item_at", UtcTime(), nullable=True))
     op.add_column("feeds", sa.Column("silent_since", UtcTime(), nullable=True))
     op.add_column("feeds", sa.Column("silence", sa.String(), server_default="", nullable=False))
