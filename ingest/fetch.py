@@ -26,6 +26,7 @@ AGENT = "moodwire"  # our name in robots.txt
 MOST_HOSTS = 1000  # that are kept in mind
 GONE_S = 86_400.0  # until what is gone for good is asked for again
 _PART = 65_536  # bytes unpacked at once
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _TRY_AGAIN = {408, 425, 429}  # of 4xx: another time it may be there
 _MOVED_FOR_GOOD = {301, 308}
 _TROUBLE = {429, 500, 502, 503, 504}
@@ -255,7 +256,18 @@ class Fetcher:
     def _allowed(self, host: str, address: str) -> bool:
         if self._settings.allow_private or host in self._trusted:
             return True
-        return ipaddress.ip_address(address.split("%", maxsplit=1)[0]).is_global
+        return is_public(address)
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet, and so is the IPv4 address that it may wrap."""
+    found = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+    wrapped: ipaddress.IPv4Address | None = None
+    if isinstance(found, ipaddress.IPv6Address):
+        wrapped = found.ipv4_mapped or found.sixtofour
+        if found in _NAT64:
+            wrapped = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    return found.is_global and not found.is_multicast and (wrapped is None or is_public(str(wrapped)))
 
 
 class _NotPublic(Exception):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ingest.fetch import Failed, Fetched, Fetcher
+from ingest.fetch import Failed, Fetched, Fetcher, is_public
 from ingest.manners import Host
 from moodwire.settings import Fetching
 from tests.helpers import T0
@@ -128,6 +128,20 @@ def test_private_addresses_are_refused_unless_the_configuration_names_them(serve
     assert isinstance(Fetcher(Fetching(host_delay_s=0), ["127.0.0.1"]).get(f"{server.url}/plain"), Fetched)
     for address in ("file:///etc/passwd", "ftp://example.org/", "http://"):
         assert "not an http address" in reason(Fetcher(QUICK).get(address))
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        *((private, False) for private in ("127.0.0.1", "10.1.2.3", "169.254.169.254", "100.64.0.1", "0.0.0.0")),
+        *((private, False) for private in ("224.0.0.1", "::1", "fe80::1%eth0", "fd00::1", "ff02::1")),
+        *((wrapping, False) for wrapping in ("::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:a01:203::1")),
+    ],
+)
+def test_which_addresses_are_public(address: str, public: bool) -> None:
+    assert is_public(address) is public
 
 
 def test_a_name_that_turns_private_after_it_was_looked_up_gains_nothing(
