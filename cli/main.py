@@ -108,11 +108,14 @@ def look_verbs(verbs: Verbs) -> None:
     sources = verbs.add(
         "sources",
         _sources,
-        "test a source, by its name or address, before anything is stored; or list how all are doing",
-        "example: moodwire sources test https://www.example.org/news   (finds the page's feed)",
+        "add and test sources, list how they are doing, import and export OPML",
+        "examples:\n"
+        "  moodwire sources test https://www.example.org/news   finds the page's feed, shows what would come in\n"
+        "  moodwire sources add https://www.example.org/news    and adds it to moodwire.toml\n"
+        "  moodwire sources import feeds.opml",
     )
-    sources.add_argument("action", choices=("test", "list"))
-    sources.add_argument("source", nargs="?", metavar="NAME|URL", help="test: which")
+    sources.add_argument("action", choices=("add", "list", "test", "import", "export"))
+    sources.add_argument("source", nargs="?", metavar="NAME|URL|FILE", help="add, test: which; import: the OPML file")
 
     companies = verbs.add(
         "companies",
@@ -297,12 +300,23 @@ def _check(a: argparse.Namespace, place: Place, settings: Settings) -> int:
 
 
 def _sources(a: argparse.Namespace, place: Place, settings: Settings) -> int:
-    from cli import sources
+    from cli import sources, subscribe
 
     if a.action == "list":
         return sources.listed(place, settings)
+    if a.action == "export":
+        return subscribe.export_opml(settings)
     if a.source is None:
-        raise BadInput("sources test: name a source of the configuration, or give a URL")
+        what = {
+            "test": "name a source of the configuration, or give a URL",
+            "add": "give a URL",
+            "import": "give a file",
+        }
+        raise BadInput(f"sources {a.action}: {what[a.action]}")
+    if a.action == "add":
+        return subscribe.add(place, settings, a.source, os.environ)
+    if a.action == "import":
+        return subscribe.import_opml(place, settings, Path(a.source), os.environ)
     return sources.test(settings, a.source)
 
 

@@ -10,6 +10,7 @@ from moodwire.settings import Place, Settings
 from moodwire.stage import DEAD_LETTERS
 from moodwire.store import queries
 from moodwire.store.health import stage_health
+from moodwire.store.sources import silent_sources
 
 STALE_S = 15.0
 
@@ -35,8 +36,11 @@ def run(place: Place, settings: Settings) -> int:
         console.print(f"no stage has run on {place.data} yet: start them with `moodwire up`")
         return 1
     console.print(table)
+    silent = {source.source: source for source in silent_sources(store)}
     for feed in queries.feeds(store).itertuples():
         told = f"failing ({feed.failures} in a row): {feed.error}" if feed.failures else f"{feed.items} articles"
+        if feed.source in silent:
+            told = f"silent since {silent[feed.source].since:%Y-%m-%d %H:%M}: {silent[feed.source].reason}"
         console.print(f"feed {feed.source}: {told}", highlight=False, markup=False)
     sent = ", ".join(f"{count} {status}" for status, count in queries.deliveries(store).items())
     console.print(f"messages: {sent or 'none'}")

@@ -3,15 +3,22 @@
 import hashlib
 import html
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from moodwire.records import MAX_BODY_BYTES
 from moodwire.store.articles import Draft
 
 MAX_TITLE_CHARS = 1000
-FUTURE = timedelta(hours=24)
+AGAIN = timedelta(hours=1)  # after which a known article is looked at again where only its summary was changed
+SURE = 0.6  # probability from which a language counts as detected …
+SURER = 0.9  # … where the source declares one
+DETECTED_CHARS = 240  # of a text, by which its language is told
 ANCIENT = datetime(1990, 1, 1, tzinfo=UTC)
 _TAG = re.compile(r"<(?:/?[A-Za-z][^<>]*|!--.*?--)>", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -30,6 +37,8 @@ class Item(NamedTuple):
     language: str = ""
     published_at: datetime | None = None
     tickers: tuple[str, ...] = ()
+    date_note: str = ""  # where the date comes from, if not from the source's word on its publication
+    mark: str = ""  # of what the source said of it, as in `mark_of`
 
 
 class Refused(NamedTuple):
@@ -45,6 +54,8 @@ def draft(item: Item, seen_at: datetime, replayed: bool = False) -> Draft | Refu
     if not title:
         return Refused("neither a title nor a text")
     published_at, note = date(item.published_at, seen_at)
+    if item.published_at is not None:
+        note = "; ".join(filter(None, (item.date_note, note)))
     url = canonical(item.url)
     return Draft(
         id=identity(item.source, url, item.guid, title),
@@ -52,18 +63,61 @@ def draft(item: Item, seen_at: datetime, replayed: bool = False) -> Draft | Refu
         url=url,
         title=title,
         body=body,
-        language=item.language[:16],
+        language=language(f"{title}\n{body}", item.language),
         published_at=published_at,
         seen_at=seen_at,
         tickers=item.tickers,
         replayed=replayed,
         date_note=note,
+        mark=item.mark,
     )
 
 
 def item_id(item: Item) -> str:
     """The id that the item's article will have."""
-    return identity(item.source, canonical(item.url), item.guid, item.title)
+    return identity(item.source, canonical(item.url), item.guid, " ".join(plain(item.title).split())[:MAX_TITLE_CHARS])
+
+
+def mark_of(item: Item) -> str:
+    """What a source says of an article, beside its date, as `title mark.text mark`."""
+    return f"{_digest(plain(item.title))}.{_digest(plain(item.body))}"
+
+
+def unread(mark: str) -> str:
+    """The mark of an item whose page could not be had for now."""
+    return f"{mark.partition('.')[0]}."
+
+
+def look_again(mark: str, known: Mapping[str, datetime], now: datetime) -> str:
+    """Why an article's page is fetched; empty if it need not be. known: marks of it and when they were looked at."""
+    if mark in known:
+        return ""
+    title = f"{mark.partition('.')[0]}."
+    if not any(other.startswith(title) for other in known):
+        return "its headline is new"
+    # Some feeds count comments in their summaries.
+    return "its summary was changed" if now - max(known.values()) >= AGAIN else ""
+
+
+def by_host_s_clock(item: Item, ahead_s: float) -> Item:
+    """The item with its date set right by what the clock of its host is ahead of ours."""
+    if not ahead_s or item.published_at is None:
+        return item
+    way = "ahead" if ahead_s > 0 else "behind"
+    note = f"the host's clock is {abs(ahead_s) / 60:.0f} min {way}: dated {item.published_at.isoformat()}"
+    return item._replace(published_at=item.published_at - timedelta(seconds=ahead_s), date_note=note)
+
+
+def language(text: str, declared: str) -> str:
+    """The language (ISO 639-1) that a text is in; the declared one where it cannot be told; empty for neither."""
+    declared = declared.strip().casefold().replace("_", "-").partition("-")[0][:16]
+    found, probability = _languages().classify(text[:DETECTED_CHARS])
+    return str(found) if probability >= (SURER if declared else SURE) else declared
+
+
+@cache
+def _languages() -> LanguageIdentifier:
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def plain(text: str) -> str:
@@ -80,12 +134,12 @@ def cap(text: str, limit: int = MAX_BODY_BYTES) -> str:
 
 
 def date(published_at: datetime | None, seen_at: datetime) -> tuple[datetime, str]:
-    """The publication time to use, and why it is not the source's where it is not."""
+    """The publication time to use, and why it is not the one given where it is not."""
     if published_at is None:
         return seen_at, "no date given; the time it was first seen is used"
     if published_at < ANCIENT:
         return seen_at, f"dated {published_at.isoformat()}, before 1990; the time it was first seen is used"
-    if published_at - seen_at > FUTURE:
+    if published_at > seen_at:
         return seen_at, f"dated {published_at.isoformat()}, in the future; the time it was first seen is used"
     return published_at, ""
 
@@ -97,16 +151,21 @@ def canonical(url: str) -> str:
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             return ""
         kept = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _TRACKING.match(k)]
-        clean = urlunsplit((parts.scheme, parts.netloc.lower(), parts.path or "/", urlencode(kept), ""))
+        place = parts.netloc.rpartition("@")[2].lower().removesuffix({"http": ":80", "https": ":443"}[parts.scheme])
+        clean = urlunsplit((parts.scheme, place, parts.path or "/", urlencode(kept), ""))
     except ValueError:
         return ""
     return clean.encode("utf-8", "replace").decode()
 
 
 def identity(source: str, url: str, guid: str, title: str) -> str:
-    """The article's id: by its address; else by the source's own id; else by its title at that source."""
+    """The article's id: by its address; else by the source's own id; else by its title at that source.
+
+    http or https, a slash at the end and the order of a query make no other article.
+    """
     if url:
-        return _digest(url)
+        parts = urlsplit(url)
+        return _digest(f"{parts.netloc}{parts.path.rstrip('/')}?{'&'.join(sorted(parts.query.split('&')))}")
     return _digest(f"{source}\0{guid}" if guid else f"{source}\0{title}")
 
 

@@ -1,5 +1,7 @@
-"""How to treat a host: when it may be asked again. Pure; times are seconds of one monotonic clock."""
+"""How to treat a host: when it may be asked again. Pure; times are seconds since 1970."""
 
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Literal, NamedTuple
 
 FAILURES = 5  # in a row, after which a host is left alone
@@ -7,6 +9,8 @@ FIRST_PAUSE_S = 60.0
 LAST_PAUSE_S = 3600.0
 MOST_WAIT_S = 86_400.0  # that a host may ask for
 MOST_CRAWL_DELAY_S = 60.0
+CLOCK_OFF_S = 300.0  # from which on a host's clock counts as wrong
+MOST_CLOCK_OFF_S = 90_000.0
 
 Answer = Literal["good", "bad"]  # bad: no answer, or one that says that the host is in trouble or has enough
 
@@ -37,3 +41,16 @@ def refusal(host: Host, now_s: float) -> str:
         return ""
     why = "asked to be left alone" if host.told_to_wait else f"failed {host.failures} times in a row"
     return f"the host {why}; it is asked again in {left_s:.0f} s"
+
+
+def ahead_s(date: str, now: datetime) -> float:
+    """What a host's clock is ahead of ours, by its Date header; 0 where that is little or nonsense.
+
+    One behind may be a cache's, and is left alone.
+    """
+    try:
+        said = parsedate_to_datetime(date)
+    except ValueError:
+        return 0.0
+    ahead = (said.replace(tzinfo=said.tzinfo or UTC) - now).total_seconds()
+    return ahead if CLOCK_OFF_S <= ahead <= MOST_CLOCK_OFF_S else 0.0

@@ -3,10 +3,12 @@
 A new kind of source is a section in moodwire/settings.py and a function here, named in KINDS.
 """
 
+import codecs
 import io
 import json
+import re
 from calendar import timegm
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urljoin
@@ -22,6 +24,23 @@ from ingest.readers import time_of
 from moodwire.settings import AnySource, JsonApi, ListPage, Sitemap, Source
 
 MAX_ITEMS = 500
+MAX_ELEMENTS = 15_000  # of a page: looking for the article among more takes too long
+MAX_TAGS = 150_000  # of a feed, and …
+MAX_TAG_BYTES = 20_000  # … of each: the feed reader takes seconds for so many, and no real feed has them
+MAX_DEPTH = 100  # of nested JSON in a page
+_BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_LONG_TAG = re.compile(rb"<[^<>!][^<>]{%d}" % MAX_TAG_BYTES)
+_LONG_WORD = re.compile(r"\w{4,}")
+FEW_WORDS = 3  # of a headline, too few to judge a page by
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
+_PUBLISHED = (  # where pages tell when an article was published, the surest first
+    "//meta[@property='article:published_time']/@content",
+    "//meta[@itemprop='datePublished' or @property='og:article:published_time']/@content",
+    "//meta[@name='article:published_time' or @name='datePublished' or @name='parsely-pub-date'"
+    " or @name='pubdate' or @name='publish-date' or @name='dc.date.issued' or @name='DC.date.issued']/@content",
+    "//*[@itemprop='datePublished']/@datetime",
+    "//article//time/@datetime",
+)
 _NEWS = "{http://www.google.com/schemas/sitemap-news/0.9}"
 _SITEMAP = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
 
@@ -29,6 +48,7 @@ _SITEMAP = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
 class Found(NamedTuple):
     items: list[Item]
     fault: str  # why there is nothing in it; empty if there is
+    title: str = ""  # of the source, as it says
 
 
 class Page(NamedTuple):
@@ -38,6 +58,7 @@ class Page(NamedTuple):
     title: str = ""
     published_at: datetime | None = None
     language: str = ""
+    fault: str = ""  # why there is no text
 
 
 def items(source: AnySource, data: bytes, content_type: str, now: datetime) -> Found:
@@ -51,14 +72,19 @@ def items(source: AnySource, data: bytes, content_type: str, now: datetime) -> F
 
 def feed(source: Source, data: bytes, content_type: str, now: datetime) -> Found:
     """An RSS or Atom feed, or a JSON Feed (jsonfeed.org, version 1.1)."""
-    if data.lstrip()[:1] == b"{":
+    if data.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{":
         return _json_feed(source, data)
-    headers = {"content-type": content_type} if content_type else {}
-    parsed = feedparser.parse(io.BytesIO(data), response_headers=headers, sanitize_html=False)
+    if (tags := data.count(b"<")) > MAX_TAGS or _LONG_TAG.search(data):
+        return Found([], f"not read: it has {tags} tags (at most {MAX_TAGS}) or one over {MAX_TAG_BYTES} bytes")
+    # The address is what relative links in it are relative to.
+    headers = {"content-type": _feed_type(data, content_type), "content-location": source.url}
+    parsed = feedparser.parse(
+        io.BytesIO(data), response_headers=headers, sanitize_html=False, resolve_relative_uris=False
+    )
     language = str(parsed.feed.get("language", ""))
     found = [_item(entry, source.name, language) for entry in parsed.entries]
     if found or parsed.get("version"):
-        return Found(found, "")
+        return Found(found, "", str(parsed.feed.get("title", "")))
     return Found([], f"not a feed: {parsed.get('bozo_exception', 'neither RSS nor Atom was found in it')}")
 
 
@@ -71,14 +97,14 @@ def _json_feed(source: Source, data: bytes) -> Found:
             source=source.name,
             title=str(entry.get("title") or ""),
             body=str(entry.get("content_html") or entry.get("content_text") or entry.get("summary") or ""),
-            url=str(entry.get("url") or entry.get("external_url") or ""),
+            url=_joined(source.url, str(entry.get("url") or entry.get("external_url") or "")),
             guid=str(entry.get("id") or ""),
             language=str(entry.get("language") or content.get("language") or ""),
-            published_at=_time_or_none(entry.get("date_published")),
+            **_dated(_time_or_none(entry.get("date_published")), _time_or_none(entry.get("date_modified"))),
         )
         for entry in content.get("items", [])
     ]
-    return Found(found, "")
+    return Found(found, "", str(content.get("title") or ""))
 
 
 def sitemap(source: Sitemap, data: bytes, content_type: str, now: datetime) -> Found:
@@ -108,7 +134,7 @@ def sitemap(source: Sitemap, data: bytes, content_type: str, now: datetime) -> F
 
 def links(source: ListPage, data: bytes, content_type: str, now: datetime) -> Found:
     """The links of a page that match the selector, each address once; the link's words are the title."""
-    tree = html.fromstring(data)
+    tree = _tree(data, content_type)
     found: dict[str, Item] = {}
     for link in CSSSelector(source.selector)(tree):
         anchor = link if link.tag == "a" else next(link.iter("a"), None)
@@ -130,7 +156,7 @@ def api(source: JsonApi, data: bytes, content_type: str, now: datetime) -> Found
             source=source.name,
             title=_text(entry, source.title),
             body=_text(entry, source.body),
-            url=urljoin(source.url, _text(entry, source.address)) if _text(entry, source.address) else "",
+            url=_joined(source.url, _text(entry, source.address)),
             guid=_text(entry, source.id),
             published_at=_time_or_none(_at(entry, source.published_at) if source.published_at else None),
         )
@@ -147,32 +173,107 @@ KINDS: Mapping[type[Source], Callable[[Any, bytes, str, datetime], Found]] = {
 }
 
 
-def page(data: bytes) -> Page:
+def page(data: bytes, content_type: str = "") -> Page:
     """The article's text, title and date out of an HTML page; empty where none is found."""
     try:
-        read = trafilatura.bare_extraction(
-            data, with_metadata=True, include_comments=False, include_tables=False, fast=True
-        )
-        if not isinstance(read, Document):
-            return Page("")
-        tree = html.fromstring(data)
-        when = tree.xpath("string(//meta[@property='article:published_time']/@content)")
-        language = str(tree.xpath("string(/html/@lang)"))
+        tree = _tree(data, content_type)
         # A date without a time of day would make news of this minute look hours old: it is not used.
-        return Page(read.text or "", read.title or "", _time_or_none(when), language)
-    except Exception:  # whatever a stranger's bytes make a parser do
-        return Page("")
+        when = next((time for text in _published(tree) if ":" in text and (time := _time_or_none(text))), None)
+        language = str(tree.xpath("string(/html/@lang)"))
+        if (size := int(tree.xpath("count(//*)"))) > MAX_ELEMENTS:
+            return Page(
+                "", "", when, language, f"it has {size} elements; in more than {MAX_ELEMENTS} no text is looked for"
+            )
+        read = trafilatura.bare_extraction(
+            tree, with_metadata=True, include_comments=False, include_tables=False, fast=True
+        )
+        if not isinstance(read, Document) or not read.text:
+            return Page("", "", when, language, "no article is found in it")
+        return Page(read.text, read.title or "", when, language)
+    except Exception as error:  # whatever a stranger's bytes make a parser do
+        return Page("", fault=f"it cannot be read: {type(error).__name__}: {error}"[:300])
+
+
+def foreign(title: str, found: Page) -> bool:
+    """Whether a page has no word of the headline that led to it: it is another page, a wall of consent for example."""
+    words = set(_LONG_WORD.findall(title.casefold()))
+    return len(words) >= FEW_WORDS and not words & set(_LONG_WORD.findall(f"{found.title} {found.text}".casefold()))
+
+
+def charset(data: bytes, content_type: str) -> str:
+    """The encoding that a document is in: by its mark, by its bytes, by its header, by what it says itself."""
+    for bom, name in _BOMS.items():
+        if data.startswith(bom):
+            return name
+    try:
+        data.decode("utf-8")
+        return "utf-8"  # no other encoding looks like it by chance, whatever the header says
+    except UnicodeDecodeError as error:
+        if error.end >= len(data) and error.reason == "unexpected end of data":
+            return "utf-8"  # cut in the middle of a character
+    for said in (content_type, data[:2048].decode("ascii", "replace")):
+        named = _CHARSET.search(said)
+        if named and (name := _codec(named.group(1))) not in {"", "utf-8"}:
+            return name
+    return "cp1252"
 
 
 def feeds_of(data: bytes, url: str) -> list[str]:
     """The feeds that a page names."""
     try:
-        tree = html.fromstring(data)
-    except (etree.ParserError, ValueError):
+        tree = _tree(data, "")
+    except (etree.LxmlError, ValueError):
         return []
     kinds = ("application/rss+xml", "application/atom+xml", "application/feed+json")
     named = tree.xpath("//link[@rel='alternate' and @href]")
     return [urljoin(url, link.get("href")) for link in named if link.get("type") in kinds]
+
+
+def _tree(data: bytes, content_type: str) -> Any:
+    """Raises etree.LxmlError, ValueError."""
+    text = data.decode(charset(data, content_type), "replace").lstrip("\ufeff")
+    return html.document_fromstring(text.encode("utf-8", "replace"), parser=html.HTMLParser(encoding="utf-8"))
+
+
+def _feed_type(data: bytes, content_type: str) -> str:
+    """A content type that names the feed's encoding where its bytes tell it better than its header."""
+    if data.isascii() or b"\0" in data or data.startswith(tuple(_BOMS)):
+        return content_type or "application/xml"
+    if charset(data, "") == "utf-8":
+        return "application/xml; charset=utf-8"
+    named = _CHARSET.search(content_type)
+    return content_type if named and _codec(named.group(1)) not in {"", "utf-8"} else "application/xml"
+
+
+def _codec(name: str) -> str:
+    """Python's name of an encoding; empty for none that it knows. What calls itself Latin-1 is Windows' on the web."""
+    try:
+        known = codecs.lookup(name).name
+    except LookupError:
+        return ""
+    return {"iso8859-1": "cp1252", "ascii": "cp1252"}.get(known, known)
+
+
+def _published(tree: Any) -> Iterator[str]:
+    """What a page says of its publication, the surest first."""
+    yield from map(str, tree.xpath(_PUBLISHED[0]))
+    for script in tree.xpath("//script[@type='application/ld+json']/text()"):
+        try:
+            yield from _values(json.loads(str(script)), "datePublished", 0)
+        except (ValueError, RecursionError):
+            continue
+    for path in _PUBLISHED[1:]:
+        yield from map(str, tree.xpath(path))
+
+
+def _values(value: Any, name: str, depth: int) -> Iterator[str]:
+    """The texts that stand under a name in nested JSON."""
+    if depth > MAX_DEPTH:
+        return
+    if isinstance(value, dict) and isinstance(value.get(name), str):
+        yield value[name]
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _values(inner, name, depth + 1)
 
 
 def _item(entry: Any, source: str, language: str) -> Item:
@@ -184,8 +285,22 @@ def _item(entry: Any, source: str, language: str) -> Item:
         url=str(entry.get("link", "")),
         guid=str(entry.get("id", "")),
         language=str(content[0].get("language") or language or ""),
-        published_at=_time(entry.get("published_parsed") or entry.get("updated_parsed")),
+        **_dated(_time(entry.get("published_parsed")), _time(dict.get(entry, "updated_parsed"))),
     )
+
+
+def _dated(published_at: datetime | None, updated_at: datetime | None) -> dict[str, Any]:
+    """An item's date, and what it is where it is not that of its publication."""
+    if published_at is None and updated_at is not None:
+        return {"published_at": updated_at, "date_note": "the source says only when it was updated"}
+    return {"published_at": published_at}
+
+
+def _joined(base: str, address: str) -> str:
+    try:
+        return urljoin(base, address) if address else ""
+    except ValueError:
+        return ""
 
 
 def _at(value: Any, path: str) -> Any:

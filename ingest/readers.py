@@ -81,6 +81,17 @@ def time_of(value: Any) -> datetime | None:
         raise ValueError(f"not a time: {str(value)[:60]!r} (ISO 8601 or seconds since 1970)") from error
 
 
+def line_of(number: int, data: bytes, name: str) -> Line:
+    """One line of a JSONL file."""
+    try:
+        fields = json.loads(data)
+        if not isinstance(fields, dict):
+            raise ValueError("not a JSON object")
+        return Line(number, item_of(fields, name))
+    except (ValueError, RecursionError) as error:
+        return Line(number, None, str(error), data[:2048].decode("utf-8", "backslashreplace"))
+
+
 def _lines(path: Path) -> Iterator[Line]:
     name = path.name.removesuffix(".gz")
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw:
@@ -91,17 +102,7 @@ def _lines(path: Path) -> Iterator[Line]:
         else:
             for number, data in enumerate(raw, 1):
                 if data.strip():
-                    yield _line(number, data, name)
-
-
-def _line(number: int, data: bytes, name: str) -> Line:
-    try:
-        fields = json.loads(data)
-        if not isinstance(fields, dict):
-            raise ValueError("not a JSON object")
-        return Line(number, item_of(fields, name))
-    except ValueError as error:
-        return Line(number, None, str(error), data[:2048].decode("utf-8", "backslashreplace"))
+                    yield line_of(number, data, name)
 
 
 def _json(raw: Any, name: str) -> Iterator[Line]:
@@ -111,7 +112,7 @@ def _json(raw: Any, name: str) -> Iterator[Line]:
         raise BadInput(f"{name} is not JSON: {error}") from error
     if not isinstance(rows, list):
         raise BadInput(f"{name} holds no JSON list of articles")
-    lines = [_line(number, json.dumps(row).encode(), name) for number, row in enumerate(rows, 1)]
+    lines = [line_of(number, json.dumps(row).encode(), name) for number, row in enumerate(rows, 1)]
     # A list is in memory as a whole, so it can come in the order of its times.
     lines.sort(key=lambda line: (line.item.published_at if line.item else None) or EPOCH)
     for number, line in enumerate(lines, 1):

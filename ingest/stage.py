@@ -1,44 +1,55 @@
 """Live ingest: feeds on a schedule, articles into the store, from there into the log, and heartbeats."""
 
 import random
+import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime, timedelta
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from ingest import parse
-from ingest.clean import Item, Refused, draft, item_id, plain
+import msgspec
+
+from ingest import files, parse
+from ingest.clean import Item, Refused, by_host_s_clock, draft, item_id, look_again, mark_of, plain, unread
 from ingest.fetch import Failed, Fetched, Fetcher
+from ingest.health import USUAL, silence
+from ingest.manners import Host
+from ingest.parse import foreign
+from ingest.readers import Line
 from ingest.schedule import after_failure, after_success, due
 from ingest.stories import StoryIndex
-from moodwire.errors import MoodwireError
+from moodwire.errors import BadInput, MoodwireError
 from moodwire.records import DeadLetter, Heartbeat, encode
-from moodwire.settings import Source, host_of
+from moodwire.settings import Files, Source, host_of
 from moodwire.stage import DEAD_LETTERS, Context
-from moodwire.store.articles import Draft, drain, feed_states, known_ids, save_feed
+from moodwire.store.articles import Draft, drain, feed_states, marks, save_feed
+from moodwire.store.db import drop_facts, facts_like
 from moodwire.store.retention import prune
+from moodwire.store.sources import Fetch, days_of, hosts_in_trouble, save_host, set_silences
 
 NAME = "ingest"
 WORKERS = 8
 PAUSE_S = 0.25
 PRUNE_EVERY = timedelta(hours=1)
+LOOK_EVERY = timedelta(minutes=1)  # at which sources are silent
 
 
-def run(context: Context) -> None:
-    """Until the stop: fetch what is due, store it, append it, send heartbeats."""
+def run(context: Context, pool: Executor | None = None) -> None:
+    """Until the stop: fetch what is due, store it, append it, send heartbeats. pool: where sources are fetched."""
     sources = context.settings.sources
-    fetcher = Fetcher(context.settings.fetching, [host_of(source.url) for source in sources])
+    fetcher = fetcher_of(context)
     stories = StoryIndex(context.store)
     running: dict[str, Future[None]] = {}  # by host: each is asked by one worker at a time
     tick = timedelta(seconds=context.settings.windows.tick_s)
-    next_beat = next_prune = context.clock()
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="fetch")
+    next_beat = next_prune = next_look = context.clock()
+    pool = pool or ThreadPoolExecutor(WORKERS, thread_name_prefix="fetch")
     try:
         while not context.stop.is_set():
             now = context.clock()
             running = _collected(context, running)
             for source in due(sources, feed_states(context.store), now):
-                host = host_of(source.url)
+                host = host_of(source.url) or source.url
                 if host not in running and len(running) < WORKERS:
                     running[host] = pool.submit(take, context, fetcher, stories, source)
             while drain(context.store, context.log):
@@ -46,6 +57,9 @@ def run(context: Context) -> None:
             if now >= next_beat:
                 send_heartbeat(context, now, replayed=False)
                 next_beat = now + tick
+            if now >= next_look:
+                look_for_silence(context, now)
+                next_look = now + LOOK_EVERY
             if now >= next_prune:
                 prune(context.store, context.settings.retention, now)
                 next_prune = now + PRUNE_EVERY
@@ -54,6 +68,34 @@ def run(context: Context) -> None:
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         fetcher.close()
+
+
+def fetcher_of(context: Context) -> Fetcher:
+    """A fetcher that knows which hosts are to be left alone, whatever was restarted, and keeps it."""
+    hosts = {
+        host["origin"]: Host(host["failures"], host["free_at"].timestamp(), host["told_to_wait"])
+        for host in hosts_in_trouble(context.store)
+    }
+
+    def keep(origin: str, host: Host) -> None:
+        free_at = datetime.fromtimestamp(host.free_at_s, UTC)
+        row = {"origin": origin, "failures": host.failures, "free_at": free_at, "told_to_wait": host.told_to_wait}
+        save_host(context.store, row)
+
+    trusted = [host_of(source.url) for source in context.settings.sources]
+    return Fetcher(context.settings.fetching, trusted, context.clock, context.stop, hosts, keep)
+
+
+def look_for_silence(context: Context, now: datetime) -> None:
+    """Say of each source whether it is silent."""
+    states = feed_states(context.store)
+    days = days_of(context.store, now - USUAL)
+    reasons = {
+        source.name: silence(source.interval_s, state, days.get(source.name, []), now)
+        for source in context.settings.sources
+        if (state := states.get(source.name))
+    }
+    set_silences(context.store, reasons, now)
 
 
 def send_heartbeat(context: Context, at: datetime, replayed: bool) -> None:
@@ -78,6 +120,9 @@ def take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Source
 
 def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Source) -> None:
     state = feed_states(context.store).get(source.name, {})
+    if isinstance(source, Files):
+        _take_files(context, stories, source, state)
+        return
     same = state.get("url") == source.url  # another address in the configuration: nothing known is of use
     known = state if same else {}
     fetched = fetcher.get(known.get("moved_to") or source.url, known.get("etag", ""), known.get("last_modified", ""))
@@ -86,7 +131,7 @@ def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Sourc
             _failed(context, source, known, fetched.reason, fetched.wait_s)
         return
     if fetched.not_modified:
-        save_feed(context.store, _succeeded(context, source, known, fetched, new=False))
+        _had(context, source, known, fetched, new=False)
         return
     found = parse.items(source, fetched.data, fetched.content_type, context.clock())
     if found.fault:
@@ -94,7 +139,7 @@ def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Sourc
         _failed(context, source, known, found.fault)
         return
     new = False
-    for drafts in _drafts(context, fetcher, source, found.items):
+    for drafts in _drafts(context, fetcher, source, [by_host_s_clock(item, fetched.ahead_s) for item in found.items]):
         # Until the last portion is stored the feed counts as not had: a stop or a crash fetches it whole again.
         under_way = _succeeded(context, source, known, fetched, new)
         under_way |= {"etag": "", "last_modified": "", "next_at": context.clock()}
@@ -103,22 +148,64 @@ def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Sourc
         new |= stored.new + stored.revised > 0
         context.pulse.processed(stored.new + stored.revised)
     if not context.stop.is_set():
-        save_feed(context.store, _succeeded(context, source, known, fetched, new))
+        _had(context, source, known, fetched, new)
+
+
+def _take_files(context: Context, stories: StoryIndex, source: Files, state: dict[str, Any]) -> None:
+    """Store what was added to a source's files, each portion together with the place that it reaches."""
+    began, new = time.monotonic(), False
+    prefix = f"files:{source.name}:"
+    had = Fetched(b"", "", "", "")
+    try:
+        paths = files.files_at(source.path)
+        with context.store.read() as connection:
+            places = facts_like(connection, prefix)
+        for path in paths:
+            place = msgspec.json.decode(places.get(f"{prefix}{path}", "{}"), type=files.Place)
+            for portion in files.portions(path, place, context.clock()):
+                drafts = _of_lines(context, source, path, portion.lines)
+                reached = {f"{prefix}{path}": msgspec.json.encode(portion.place).decode()}
+                stored = stories.store(drafts, _succeeded(context, source, state, had, new), reached)
+                new |= stored.new + stored.revised > 0
+                context.pulse.processed(stored.new + stored.revised)
+                if context.stop.is_set():
+                    return
+    except BadInput as error:
+        _failed(context, source, state, str(error))
+        return
+    if gone := set(places) - {f"{prefix}{path}" for path in paths}:
+        with context.store.write() as connection:
+            drop_facts(connection, gone)
+    _had(context, source, state, had._replace(took_s=time.monotonic() - began), new)
+
+
+def _of_lines(context: Context, source: Files, path: Path, lines: list[Line]) -> list[Draft]:
+    drafts = []
+    for line in lines:
+        item = line.item
+        if item and item.source == path.name.removesuffix(".gz"):  # it names no source itself
+            item = item._replace(source=source.name)
+        made = draft(item, context.clock()) if item else Refused(line.fault)
+        if isinstance(made, Refused):
+            bury(context, f"{source.name}: {path.name}:{line.number}", made.reason, line.excerpt.encode())
+        else:
+            drafts.append(made)
+    return drafts
 
 
 def _drafts(context: Context, fetcher: Fetcher, source: Source, items: list[Item]) -> Iterator[list[Draft]]:
     """What is to be stored, in portions: an article whose page is fetched does not wait for the others' pages."""
-    if not source.articles:
-        yield [made for item in items if (made := _draft(context, item))]
-        return
-    known = known_ids(context.store, {item_id(item) for item in items})
-    for item in items:
-        if item_id(item) in known:
+    whole = [item for item in items if not (source.articles and item.url)]
+    if whole:
+        yield [made for item in whole if (made := _draft(context, item))]
+    paged = [item for item in items if source.articles and item.url]
+    known = marks(context.store, {item_id(item) for item in paged})
+    for item in paged:
+        if not look_again(mark_of(item), known.get(item_id(item), {}), context.clock()):
             continue
-        whole = _with_page(context, fetcher, item) if item.url else item
+        made = _draft(context, _with_page(context, fetcher, item))
         if context.stop.is_set():  # its page may not have been had to its end: the item comes again
             return
-        made = _draft(context, whole)
         if made:
             yield [made]
 
@@ -128,24 +215,34 @@ def _draft(context: Context, item: Item) -> Draft | None:
     if isinstance(made, Refused):
         bury(context, item.source, made.reason, repr(item._asdict()).encode())
         return None
-    return made
+    return made._replace(loose=not made.url)
 
 
 def _with_page(context: Context, fetcher: Fetcher, item: Item) -> Item:
     """The item with its page's text, where that is longer, and what else the source did not say."""
     fetched = fetcher.get(item.url)
     if isinstance(fetched, Failed):
-        if context.stop.is_set():
-            return item
-        bury(context, item.source, f"page {item.url}: {fetched.reason}; the feed's text is used", b"")
-        return item
-    page = parse.page(fetched.data)
+        if not context.stop.is_set():
+            bury(context, item.source, f"page {item.url}: {fetched.reason}; the feed's text is used", b"")
+        return item._replace(mark=mark_of(item) if fetched.lasting else unread(mark_of(item)))
+    page = parse.page(fetched.data, fetched.content_type)
+    item = item._replace(mark=mark_of(item))
+    if page.fault or foreign(item.title, page):
+        fault = page.fault or "its text has no word of the headline: a wall before it?"
+        bury(context, item.source, f"page {item.url}: {fault}; the feed's text is used", b"")
+        page = page._replace(text="", title="")
+    if item.published_at is None and page.published_at is not None:
+        item = item._replace(published_at=page.published_at, date_note="the page's date; the source gives none")
     return item._replace(
         body=page.text if len(page.text) > len(plain(item.body)) else item.body,
         title=item.title or page.title,
-        published_at=item.published_at or page.published_at,
         language=item.language or page.language,
     )
+
+
+def _had(context: Context, source: Source, known: dict[str, Any], fetched: Fetched, new: bool) -> None:
+    fetch = Fetch(source.name, context.clock(), True, fetched.took_s)
+    save_feed(context.store, _succeeded(context, source, known, fetched, new), fetch)
 
 
 def _succeeded(context: Context, source: Source, known: dict[str, Any], fetched: Fetched, new: bool) -> dict[str, Any]:
@@ -183,7 +280,7 @@ def _failed(context: Context, source: Source, known: dict[str, Any], reason: str
         "error": reason,
         "failures": failures,
     }
-    save_feed(context.store, feed)
+    save_feed(context.store, feed, Fetch(source.name, now, False))
 
 
 def bury(context: Context, source: str, reason: str, data: bytes) -> None:

@@ -27,6 +27,8 @@ UNLIKE_JACCARD = 0.5
 TITLE_JACCARD = 0.75  # of 2-word shingles
 TITLE_CONTAINED = 0.9
 SHORT_TITLE = 5  # shingles; below it a title must be equal
+EDIT_TITLES = 0.5  # share of common words from which two headlines under one id are versions of one
+EDIT_JACCARD = 0.15  # of the texts, where both are long: an edit may change much
 LONG_TITLE = 8  # shingles, from which one title may be contained in another: a cut retweet
 TITLE_BANDS = (16, 4)  # bands and rows: likely to find a Jaccard index of .6 and more
 BODY_BANDS = (32, 3)  # of .35 and more
@@ -92,6 +94,15 @@ def same(one: Shape, other: Shape, apart: timedelta) -> str:
     return ""
 
 
+def is_edit(old: Draft, new: Draft) -> bool:
+    """Whether another text under a known id is a version of the article, not another article under a repeated id."""
+    one, other = shape_of(old.title, old.body)[0], shape_of(new.title, new.body)[0]
+    if len(one.body) and len(other.body):
+        jaccard, contained = _alike(one.body, other.body)
+        return jaccard >= EDIT_JACCARD or contained >= BODY_CONTAINED
+    return bool(same(one, other, timedelta())) or _common_words(one.key, other.key) >= EDIT_TITLES
+
+
 class StoryIndex:
     """The open stories, found by locality-sensitive hashing (Indyk & Motwani 1998) of MinHash sketches (Broder 1997).
 
@@ -109,7 +120,7 @@ class StoryIndex:
         """Store articles with their stories (`store_articles`), one caller at a time."""
         with self._lock:
             try:
-                return store_articles(self._store, drafts, self.story_of, feed, facts)
+                return store_articles(self._store, drafts, self.story_of, feed, facts, is_edit)
             except BaseException:
                 self._read()  # the transaction is gone, and with it the stories that it began
                 raise

@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import msgspec
 
@@ -50,7 +51,19 @@ class JsonApi(Source, frozen=True, kw_only=True, tag="json"):
     id: str = ""
 
 
-AnySource = Source | Sitemap | ListPage | JsonApi
+class Files(Source, frozen=True, kw_only=True, tag="files"):
+    """A file that grows by lines, or a folder in which files arrive: JSONL, CSV, JSON lists, gzipped or not."""
+
+    url: Annotated[str, msgspec.Meta(pattern=r"^file:///[^\s]+$")]
+    interval_s: Seconds = 5
+    articles: bool = False
+
+    @property
+    def path(self) -> Path:
+        return Path(url2pathname(urlsplit(self.url).path))
+
+
+AnySource = Source | Sitemap | ListPage | JsonApi | Files
 
 
 class Company(Section, frozen=True, kw_only=True):
@@ -224,6 +237,7 @@ class Fetching(Section, frozen=True, kw_only=True):
     timeout_s: Seconds = 20.0
     max_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 5_000_000
     user_agent: str = "moodwire/0.1 (news monitor)"
+    contact: str = ""  # an address or e-mail, told to every host in the User-Agent
     host_delay_s: Annotated[float, msgspec.Meta(ge=0)] = (
         1.0  # between two requests to one host; robots.txt may ask for more
     )

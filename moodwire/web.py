@@ -10,6 +10,8 @@ from typing import Any
 import httpcore
 import httpx
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
 
 def guarded(allowed: Callable[[str, str], bool], mend: str) -> httpx.HTTPTransport:
     """A transport that connects to what `allowed(host, address)` lets through, and to nothing else.
@@ -29,7 +31,14 @@ def refused_here(error: BaseException) -> bool:
 
 
 def is_public(address: str) -> bool:
-    return ipaddress.ip_address(address.split("%", maxsplit=1)[0]).is_global
+    """Whether an IP address is one of the public internet, and so is the IPv4 address that it may wrap."""
+    found = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+    wrapped: ipaddress.IPv4Address | None = None
+    if isinstance(found, ipaddress.IPv6Address):
+        wrapped = found.ipv4_mapped or found.sixtofour
+        if found in _NAT64:
+            wrapped = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    return found.is_global and not found.is_multicast and (wrapped is None or is_public(str(wrapped)))
 
 
 def retry_after_s(header: str, now: datetime) -> float | None:

@@ -1,6 +1,6 @@
 """Opening the store, and its transactions. What is written and read stands beside this file, a module per matter."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
@@ -104,6 +104,17 @@ def fact(connection: sa.Connection, name: str, default: str = "") -> str:
     return default if value is None else str(value)
 
 
+def facts_like(connection: sa.Connection, prefix: str) -> dict[str, str]:
+    """The facts whose names begin so."""
+    f = schema.facts.c
+    rows = connection.execute(sa.select(f.name, f.value).where(f.name.startswith(prefix, autoescape=True)))
+    return {name: value for name, value in rows}
+
+
+def drop_facts(connection: sa.Connection, names: Collection[str]) -> None:
+    connection.execute(sa.delete(schema.facts).where(schema.facts.c.name.in_(names)))
+
+
 def set_fact(connection: sa.Connection, name: str, value: str) -> None:
     upsert(connection, schema.facts, [{"name": name, "value": value}])
 
@@ -119,6 +130,13 @@ def upsert(
     replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
     where = None if newer is None else statement.excluded[newer.name] >= newer
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=replaced, where=where), rows)
+
+
+def add_up(connection: sa.Connection, table: sa.Table, key: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    """Add to the counts of a row, which begins at nothing."""
+    statement = _insert(connection)(table)
+    sums = {name: table.c[name] + statement.excluded[name] for name in counts}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=sums), [{**key, **counts}])
 
 
 def insert_absent(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

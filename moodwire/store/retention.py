@@ -19,6 +19,8 @@ def prune(store: Store, keep: Retention, now: datetime) -> dict[str, int]:
     old_article = sa.and_(schema.articles.c.published_at < articles, schema.articles.c.seen_at < articles)
     rules: list[tuple[sa.Table, sa.ColumnElement[bool]]] = [
         (schema.articles, old_article),
+        (schema.entries, schema.entries.c.at < articles),
+        (schema.feed_days, schema.feed_days.c.day < articles),
         (schema.scores, schema.scores.c.published_at < scores),
         (schema.counted, schema.counted.c.start < scores),
         (schema.windows, schema.windows.c.start < scores),

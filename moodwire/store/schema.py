@@ -32,6 +32,7 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
 
 
 metadata = sa.MetaData()
+_ADDRESSLESS = sa.text("url = ''")
 
 articles = sa.Table(
     "articles",
@@ -55,6 +56,8 @@ articles = sa.Table(
     sa.UniqueConstraint("id", "revision"),
     sa.Index("articles_published", "published_at"),
     sa.Index("articles_story", "story_id"),
+    # Items without an address, whose source may give them another id each time.
+    sa.Index("articles_content", "content_hash", sqlite_where=_ADDRESSLESS, postgresql_where=_ADDRESSLESS),
     sqlite_autoincrement=True,
 )
 
@@ -73,6 +76,43 @@ feeds = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),  # in a row
     sa.Column("unchanged", sa.Integer, nullable=False, server_default="0"),  # times in a row that nothing was new
     sa.Column("items", sa.Integer, nullable=False, server_default="0"),  # new articles ever
+    sa.Column("first_at", UtcTime),  # when it was first asked
+    sa.Column("item_at", UtcTime),  # of the newest
+    sa.Column("silent_since", UtcTime),  # an incident of its own kind while it is set
+    sa.Column("silence", sa.String, nullable=False, server_default=""),  # why it counts as silent
+)
+
+# What a source did on a day (UTC): the usual that it is measured by.
+feed_days = sa.Table(
+    "feed_days",
+    metadata,
+    sa.Column("source", sa.String, primary_key=True),
+    sa.Column("day", UtcTime, primary_key=True),
+    sa.Column("fetches", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("took_ms", sa.BigInteger, nullable=False, server_default="0"),  # of the fetches that succeeded, in all
+    sa.Column("items", sa.Integer, nullable=False, server_default="0"),
+)
+
+# Hosts in trouble, so that a restart leaves them alone too.
+hosts = sa.Table(
+    "hosts",
+    metadata,
+    sa.Column("origin", sa.String, primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),  # in a row
+    sa.Column("free_at", UtcTime, nullable=False),  # not to be asked before
+    sa.Column("told_to_wait", sa.Boolean, nullable=False),
+)
+
+# What sources said of an article when its page was looked at: another word on it is a reason to look again.
+entries = sa.Table(
+    "entries",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("mark", sa.String, primary_key=True),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Index("entries_at", "at"),
+    sqlite_with_rowid=False,
 )
 
 scores = sa.Table(

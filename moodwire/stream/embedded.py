@@ -133,7 +133,7 @@ class EmbeddedLog:
             path = self._folder / name
             try:
                 database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-                database.execute("PRAGMA journal_mode=WAL")
+                _switch_to_wal(database)
                 database.execute("PRAGMA synchronous=FULL")  # durable when append returns, power cut included
                 database.executescript(script)
             except sqlite3.Error as error:
@@ -141,6 +141,19 @@ class EmbeddedLog:
             known[name] = database
             self._opened.append(database)
         return known[name]
+
+
+def _switch_to_wal(database: sqlite3.Connection) -> None:
+    """SQLite does not wait by itself here: who opens a new file at the same moment has it locked for an instant."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 class EmbeddedConsumer:

@@ -4,16 +4,21 @@ import gzip
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from ingest.fetch import Failed, Fetched, Fetcher
+from ingest.fetch import Failed, Fetched, Fetcher, is_public
+from ingest.manners import Host
 from moodwire.settings import Fetching
+from tests.helpers import T0
 
 QUICK = Fetching(timeout_s=1.0, max_bytes=100_000, host_delay_s=0, allow_private=True)
 
@@ -48,6 +53,23 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(304 if tag == '"v1"' else 200, b"" if tag == '"v1"' else b"tagged", ETag='"v1"')
         elif self.path == "/bomb":
             self.answer(200, gzip.compress(b"\0" * 50_000_000), **{"Content-Encoding": "gzip"})
+        elif self.path == "/bomb-in-bomb":
+            twice = gzip.compress(gzip.compress(b"\0" * 50_000_000))
+            self.answer(200, twice, **{"Content-Encoding": "gzip, gzip"})
+        elif self.path == "/cut":
+            self.answer(200, gzip.compress(b"plain")[:-6], **{"Content-Encoding": "gzip"})
+        elif self.path == "/gzip":
+            self.answer(200, gzip.compress(b"pl") + gzip.compress(b"ain") + b"\0", **{"Content-Encoding": "gzip"})
+        elif self.path in {"/deflate", "/bare"}:
+            packer = zlib.compressobj(wbits=zlib.MAX_WBITS if self.path == "/deflate" else -zlib.MAX_WBITS)
+            self.answer(200, packer.compress(b"plain") + packer.flush(), **{"Content-Encoding": "deflate"})
+        elif self.path == "/wall":
+            passed = "seen=yes" in self.headers.get("Cookie", "")
+            self.answer(200 if passed else 302, b"behind", **{"Location": "/wall", "Set-Cookie": "seen=yes"})
+        elif self.path == "/agent":
+            self.answer(200, self.headers["User-Agent"].encode())
+        elif self.path == "/gone":
+            self.answer(410, b"")
         elif self.path == "/lies":
             self.send_response(200)
             self.send_header("Content-Length", "1000")
@@ -67,6 +89,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return "Mon, 04 Mar 2024 13:00:00 GMT"
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -103,6 +128,20 @@ def test_private_addresses_are_refused_unless_the_configuration_names_them(serve
     assert isinstance(Fetcher(Fetching(host_delay_s=0), ["127.0.0.1"]).get(f"{server.url}/plain"), Fetched)
     for address in ("file:///etc/passwd", "ftp://example.org/", "http://"):
         assert "not an http address" in reason(Fetcher(QUICK).get(address))
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        *((private, False) for private in ("127.0.0.1", "10.1.2.3", "169.254.169.254", "100.64.0.1", "0.0.0.0")),
+        *((private, False) for private in ("224.0.0.1", "::1", "fe80::1%eth0", "fd00::1", "ff02::1")),
+        *((wrapping, False) for wrapping in ("::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:a01:203::1")),
+    ],
+)
+def test_which_addresses_are_public(address: str, public: bool) -> None:
+    assert is_public(address) is public
 
 
 def test_a_name_that_turns_private_after_it_was_looked_up_gains_nothing(
@@ -180,10 +219,57 @@ def test_a_redirect_for_good_is_told_and_one_for_now_is_not(server: Server) -> N
 
 
 @pytest.mark.parametrize(
-    ("path", "told"), [("/bomb", "larger than 100000 bytes"), ("/lies", "RemoteProtocolError"), ("/reset", "Error")]
+    ("path", "told"),
+    [
+        ("/bomb", "larger than 100000 bytes"),
+        ("/bomb-in-bomb", "packed as 'gzip, gzip'"),
+        ("/cut", "gzip stream is cut"),
+        ("/lies", "RemoteProtocolError"),
+        ("/reset", "Error"),
+        ("/gone", "gone for good"),
+    ],
 )
 def test_bad_bodies_have_their_reason(server: Server, path: str, told: str) -> None:
     assert told in reason(Fetcher(QUICK).get(f"{server.url}{path}"))
+
+
+@pytest.mark.parametrize("path", ["/gzip", "/deflate", "/bare", "/plain"])
+def test_a_packed_body_is_unpacked_whole(server: Server, path: str) -> None:
+    got = Fetcher(QUICK).get(f"{server.url}{path}")
+    assert isinstance(got, Fetched)
+    assert got.data == b"plain"
+
+
+def test_a_cookie_lives_as_long_as_the_redirects_of_one_document(server: Server) -> None:
+    fetcher = Fetcher(QUICK)
+    got = fetcher.get(f"{server.url}/wall")
+    assert isinstance(got, Fetched)
+    assert got.data == b"behind"
+    before = len(server.paths())
+    assert isinstance(fetcher.get(f"{server.url}/wall"), Fetched)
+    assert len(server.paths()) - before == 2, "the second time it is shown the wall again"
+
+
+def test_a_contact_is_told_and_a_host_s_clock_is_read(server: Server) -> None:
+    got = Fetcher(replace(QUICK, contact="desk@example.org"), clock=lambda: T0).get(f"{server.url}/agent")
+    assert isinstance(got, Fetched)
+    assert got.data == b"moodwire/0.1 (news monitor) (+desk@example.org)"
+    assert got.ahead_s == 3600
+
+
+def test_a_host_in_trouble_is_left_alone_after_a_restart_too(server: Server) -> None:
+    kept: dict[str, Host] = {}
+    first = Fetcher(QUICK, keep=kept.__setitem__)
+    for n in range(5):
+        reason(first.get(f"{server.url}/broken?{n}"))
+    assert kept[server.url].failures == 5
+    asked = len(server.log)
+    again = Fetcher(QUICK, hosts=kept, keep=kept.__setitem__)
+    assert "failed 5 times in a row" in reason(again.get(f"{server.url}/plain"))
+    assert len(server.log) == asked
+    later = Fetcher(QUICK, clock=lambda: datetime.now(UTC) + timedelta(minutes=2), hosts=kept, keep=kept.__setitem__)
+    assert isinstance(later.get(f"{server.url}/plain"), Fetched)
+    assert kept[server.url].failures == 0
 
 
 def test_closing_ends_a_wait(server: Server) -> None:

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from ingest import stage
+from ingest.stories import StoryIndex
 from moodwire.records import Article, DeadLetter, Heartbeat, decode
 from moodwire.settings import Fetching, Settings, Source
 from moodwire.stage import Context
@@ -38,6 +39,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.hits: list[tuple[str, str]] = []
         self.release = threading.Event()
+        self.edition = ""
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -69,6 +71,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/slow-last":
             items = item("Quick page", f"{url}/page"), item("Slow page", f"{url}/drip")
             return self.answer(200, rss(*items), ETag='"v1"')
+        if self.path == "/edited":
+            return self.answer(
+                200, rss(item(f"Profit of the company said to rise{self.server.edition}", f"{url}/page"))
+            )
         if self.path == "/huge":
             return self.answer(200, b"x" * 200_000)
         if self.path == "/drip":
@@ -227,3 +233,21 @@ def test_an_article_does_not_wait_for_the_pages_of_the_others(tmp_path: Path, se
     assert feed_states(c.store)["pages"]["failures"] == 0
     with c.store.read() as connection:
         assert connection.execute(sa.select(schema.articles.c.title)).scalars().all() == ["Quick page"]
+
+
+def test_an_edited_headline_brings_the_page_again_as_a_revision(tmp_path: Path, server: Server) -> None:
+    source = Source(name="wire", url=f"{server.url}/edited")
+    c = context(tmp_path, Settings(sources=(source,), fetching=LIMITS), lambda: datetime.now(UTC), "ingest")
+    fetcher, stories = stage.fetcher_of(c), StoryIndex(c.store)
+    for edition in ("", "", ", corrected", ", corrected"):
+        server.edition = edition
+        stage.take(c, fetcher, stories, source)
+    with c.store.read() as connection:
+        a = schema.articles.c
+        rows = connection.execute(sa.select(a.revision, a.title, a.story_id).order_by(a.revision)).all()
+    assert [(row.revision, row.title) for row in rows] == [
+        (1, "Profit of the company said to rise"),
+        (2, "Profit of the company said to rise, corrected"),
+    ]
+    assert rows[0].story_id == rows[1].story_id
+    assert [path for path, _ in server.hits].count("/page") == 2, "an unchanged item's page is not fetched again"

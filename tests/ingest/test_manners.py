@@ -6,7 +6,16 @@ from email.utils import format_datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.manners import FAILURES, FIRST_PAUSE_S, LAST_PAUSE_S, MOST_WAIT_S, Host, after, refusal
+from ingest.manners import (
+    FAILURES,
+    FIRST_PAUSE_S,
+    LAST_PAUSE_S,
+    MOST_WAIT_S,
+    Host,
+    after,
+    ahead_s,
+    refusal,
+)
 from ingest.schedule import JITTER, SLOWEST, after_failure, after_success, due
 from moodwire.settings import Source
 from moodwire.web import retry_after_s
@@ -53,6 +62,12 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after_s(format_datetime(at(-90), usegmt=True), T0) == 0
     for nonsense in ("", "soon", "-5", "1e3"):
         assert retry_after_s(nonsense, T0) is None
+
+
+def test_a_clock_that_is_ahead_is_told_and_one_that_is_behind_is_left_alone() -> None:
+    assert ahead_s(format_datetime(at(3600), usegmt=True), T0) == 3600
+    for little_or_nonsense in (format_datetime(at(60)), format_datetime(at(-3600)), format_datetime(at(1e6)), "", "x"):
+        assert ahead_s(little_or_nonsense, T0) == 0
 
 
 def test_the_longest_waiting_source_comes_first() -> None:

@@ -1,14 +1,19 @@
 """What each kind of source answers becomes items, or a reason; nothing that stands in it does harm."""
 
 import json
+import textwrap
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.parse import KINDS, Found, feeds_of, items, page
-from moodwire.settings import JsonApi, ListPage, Sitemap, Source
+from ingest.clean import Item, Refused, draft
+from ingest.parse import KINDS, Found, Page, feeds_of, foreign, items, page
+from moodwire.settings import AnySource, Files, JsonApi, ListPage, Sitemap, Source
 from tests.helpers import T0
 
 URL = "https://news.example/list"
@@ -35,6 +40,7 @@ SITEMAP = f"""<?xml version='1.0'?><urlset xmlns='http://www.sitemaps.org/schema
 HTML = b"""<html><body><nav><a href='/about'>About</a></nav><h3><a href='/n/1'>First <b>story</b></a></h3>
 <h3><a href='https://b.example/2'>Second</a></h3><h3><a href='/n/1'>First again</a></h3>
 <h3><a>no address</a></h3></body></html>"""
+BITS = [b"<a>", b"</item>", b"<![CDATA[", b"&#x1F600;", b"&lt;", b"<!--", b"]]>", b"\xff\xfe", b"{", b"<item>", b"\0"]
 ANSWER = {"data": {"list": [{"head": {"line": "Head"}, "link": "/x/1", "at": 1_709_546_400, "key": 7}, {"link": None}]}}
 
 
@@ -111,24 +117,76 @@ def test_very_deep_xml_ends() -> None:
         assert found(source, b"<a>" * 10_000).items == []
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    st.sampled_from([(FEED, RSS), (FEED, ATOM), (FEED, JSON_FEED), (MAP, SITEMAP), (LIST, HTML)]),
-    st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6), st.integers(0, 20)), max_size=8),
+PAGE = (
+    "<html lang='en'><head><script type='application/ld+json'>{\"datePublished\": \"2024-03-04T09:00:00Z\"}"
+    "</script></head><body><article>" + "<p>The company said that profit rose.</p>" * 9 + "</article></body></html>"
+).encode()
+WHOLE = [(FEED, RSS), (FEED, ATOM), (FEED, JSON_FEED), (MAP, SITEMAP), (LIST, HTML), (API, json.dumps(ANSWER).encode())]
+LIMIT_S = 20.0  # of real time for one document, on a machine that does much else
+damage = st.lists(
+    st.tuples(st.floats(0, 1), st.binary(max_size=6) | st.sampled_from(BITS), st.integers(0, 20)), max_size=9
 )
-def test_no_damage_stops_the_reader(whole: tuple[Source, bytes], edits: list[tuple[float, bytes, int]]) -> None:
-    source, data = whole
+
+
+def damaged(data: bytes, edits: list[tuple[float, bytes, int]], times: int) -> bytes:
     for place, inserted, removed in edits:
         at = int(place * len(data))
-        data = data[:at] + inserted + data[at + removed :]
-    got = found(source, data)
+        data = data[:at] + inserted * times + data[at + removed :]
+    return data
+
+
+def read_damaged(whole: tuple[Source, bytes], edits: list[tuple[float, bytes, int]], times: int, kind: str) -> None:
+    began = time.monotonic()
+    source, data = whole
+    got = items(source, damaged(data, edits, times), kind, T0)
     assert isinstance(got.fault, str)
     for item in got.items:
-        assert isinstance(item.title, str)
+        made = draft(item, T0)
+        assert isinstance(made, Refused) or made.published_at <= T0
+    assert isinstance(page(damaged(PAGE, edits, times), kind).text, str)
+    assert time.monotonic() - began < LIMIT_S
+
+
+fuzzed = given(
+    st.sampled_from(WHOLE), damage, st.sampled_from([1, 1, 50, 3000]), st.sampled_from(["", "text/xml; charset=utf-16"])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@fuzzed
+def test_no_damage_stops_the_reader(
+    whole: tuple[Source, bytes], edits: list[tuple[float, bytes, int]], times: int, kind: str
+) -> None:
+    read_damaged(whole, edits, times, kind)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@settings(max_examples=1000, deadline=None)
+@fuzzed
+def test_no_damage_of_a_thousand_stops_the_reader(
+    whole: tuple[Source, bytes], edits: list[tuple[float, bytes, int]], times: int, kind: str
+) -> None:
+    read_damaged(whole, edits, times, kind)
+
+
+def test_the_new_kind_of_the_documents_works() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
+    code = textwrap.dedent(text[text.index("    class Lines") :])
+    place: dict[str, Any] = {
+        "Source": Source,
+        "Found": Found,
+        "Item": Item,
+        "datetime": datetime,
+        "__name__": "documents",
+    }
+    exec(compile(code, "docs/sources.md", "exec"), place)
+    got = place["lines"](place["Lines"](name="l", url=URL), b"One\nTwo", "", T0)
+    assert [item.title for item in got.items] == ["One", "Two"]
 
 
 def test_every_kind_of_the_configuration_has_a_reader() -> None:
-    assert set(KINDS) == {Source, Sitemap, ListPage, JsonApi}
+    assert {*KINDS, Files} == set(AnySource.__args__)
 
 
 def test_a_page_tells_its_text_title_and_time() -> None:
@@ -141,10 +199,103 @@ def test_a_page_tells_its_text_title_and_time() -> None:
     assert got.title
     assert got.published_at == datetime(2024, 3, 4, 9, tzinfo=UTC)
     assert got.language == "en"
-    assert page(b"").text == page(b"\x00\xff").text == ""
+    assert page(b"").text == page(b"<html><body></body></html>").text == ""
+    assert page(b"").fault
 
 
 def test_a_page_names_its_feeds() -> None:
     links = "<link rel='alternate' type='application/rss+xml' href='/feed.xml'><link rel='alternate' href='/fr'>"
     assert feeds_of(f"<html><head>{links}</head></html>".encode(), URL) == ["https://news.example/feed.xml"]
     assert feeds_of(b"", URL) == []
+
+
+def encoded(encoding: str, declared: str, text: str = "Société €") -> bytes:
+    item = f"<item><title>{text}</title><link>/a</link></item>"
+    return f"<?xml version='1.0' encoding='{declared}'?><rss version='2.0'><channel>{item}</channel></rss>".encode(
+        encoding
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "title"),
+    [
+        (encoded("utf-8", "utf-8"), "text/xml; charset=iso-8859-1", "Société €"),
+        (encoded("utf-8", "iso-8859-1"), "text/xml", "Société €"),
+        (encoded("utf-8-sig", "iso-8859-1"), "text/html; charset=latin1", "Société €"),
+        (encoded("cp1252", "utf-8"), "text/xml; charset=utf-8", "Société €"),
+        (encoded("cp1252", "iso-8859-1"), "application/rss+xml", "Société €"),
+        (encoded("utf-16", "utf-16"), "application/xml", "Société €"),
+        (encoded("cp1251", "windows-1251", "Привет"), "", "Привет"),
+        (encoded("shift_jis", "shift_jis", "日本"), "application/xml", "日本"),
+        (encoded("iso-2022-jp", "iso-2022-jp", "日本"), "application/xml", "日本"),
+    ],
+)
+def test_a_feed_is_read_in_the_encoding_that_it_is_in(data: bytes, content_type: str, title: str) -> None:
+    (item,) = items(FEED, data, content_type, T0).items
+    assert item.title == title
+    assert item.url == "https://news.example/a", "relative to the feed's address"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared", "content_type"),
+    [
+        ("utf-8", "", "text/html; charset=iso-8859-1"),
+        ("utf-8-sig", "latin1", ""),
+        ("cp1252", "utf-8", "text/html; charset=utf-8"),
+        ("cp1252", "iso-8859-1", ""),
+        ("utf-16", "", ""),
+    ],
+)
+def test_a_page_is_read_in_the_encoding_that_it_is_in(encoding: str, declared: str, content_type: str) -> None:
+    text = "<p>Société Générale said profit rose by € 3 in the quarter.</p>" * 10
+    html = f"<html><head><meta charset='{declared}'></head><body><article>{text}</article></body></html>"
+    assert "Société Générale said profit rose by € 3" in page(html.encode(encoding), content_type).text
+
+
+def test_a_byte_order_mark_does_not_hide_a_json_feed() -> None:
+    assert [item.title for item in found(FEED, b"\xef\xbb\xbf" + JSON_FEED).items] == ["Three"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "<meta property='article:published_time' content='2024-03-04T11:00:00+02:00'>",
+        "<meta itemprop='datePublished' content='2024-03-04T09:00:00Z'>",
+        "<meta name='parsely-pub-date' content='2024-03-04T09:00:00Z'>",
+        """<script type='application/ld+json'>[1, {"a": {"datePublished": "2024-03-04T09:00:00Z"}}]</script>""",
+        "<script type='application/ld+json'>{</script><time itemprop='datePublished' datetime='2024-03-04T09:00:00Z'>",
+        "<meta property='article:published_time' content='soon: 5'><meta name='pubdate' content='2024-03-04 09:00:00'>",
+    ],
+)
+def test_a_page_s_date_is_found_where_pages_tell_it(head: str) -> None:
+    text = "<article>" + "<p>The company said that profit rose in the quarter.</p>" * 9 + "</article>"
+    assert page(f"<html><body>{head}{text}</body></html>".encode()).published_at == datetime(2024, 3, 4, 9, tzinfo=UTC)
+    only_a_day = head.replace("T09:00:00Z", "").replace("T11:00:00+02:00", "").replace(" 09:00:00", "")
+    assert page(f"<html><body>{only_a_day}{text}</body></html>".encode()).published_at is None
+
+
+def test_a_date_of_an_update_is_told_from_that_of_publication() -> None:
+    atom = ATOM.replace(b"</entry>", b"<updated>2024-03-04T09:00:00Z</updated></entry>")
+    (item,) = found(FEED, atom).items
+    assert item.published_at == datetime(2024, 3, 4, 9, tzinfo=UTC)
+    assert "only when it was updated" in item.date_note
+    (item,) = found(FEED, atom.replace(b"</entry>", b"<published>2024-03-04T08:00:00Z</published></entry>")).items
+    assert (item.published_at, item.date_note) == (datetime(2024, 3, 4, 8, tzinfo=UTC), "")
+
+
+def test_a_wall_before_the_page_is_told_from_the_page() -> None:
+    wall = Page("We value your privacy. Accept all cookies to continue reading.", "Before you continue")
+    assert foreign("Voltrix Energy raises full-year outlook", wall)
+    assert not foreign("Voltrix Energy raises full-year outlook", Page("Shares of Voltrix rose."))
+    assert not foreign("Voltrix up", wall), "a headline of few words says nothing"
+
+
+@pytest.mark.parametrize(
+    "data", [b"<rss>" + b"<p>" * 200_000, b"<rss><item " + b" ".join(b"a%d='1'" % n for n in range(5000)) + b"/></rss>"]
+)
+def test_a_feed_that_would_take_minutes_is_not_read(data: bytes) -> None:
+    assert "not read" in found(FEED, data).fault
+
+
+def test_no_text_is_looked_for_in_a_page_without_end() -> None:
+    assert "elements" in page(b"<html><body>" + b"<p>" * 20_000).fault

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from moodwire.errors import StoreError
 from moodwire.records import Article, Scored, decode
 from moodwire.store import queries, schema
-from moodwire.store.articles import Draft, Stored, drain, first_copies, known_ids, store_articles
+from moodwire.store.articles import Draft, Stored, drain, first_copies, marks, store_articles
 from moodwire.store.db import Store, fact, set_fact
 from moodwire.store.health import Pulse, stage_health
 from moodwire.store.scores import store_scores
@@ -76,7 +76,43 @@ def test_an_equal_article_is_known_and_another_text_is_a_revision(store: Store) 
     assert put(store, draft("a", "One", body="more")) == (0, 1, 0)
     assert put(store, draft("a", "One")) == (0, 0, 1), "back to a text that was had before"
     assert [row[:2] for row in held_articles(store)] == [("a", 1), ("a", 2)]
-    assert known_ids(store, {"a", "b"}) == {"a"}
+
+
+def edits(store: Store, *drafts: Draft) -> Stored:
+    """As `put`, where a text that begins otherwise is no edit."""
+    return store_articles(
+        store, drafts, lambda draft: draft.id, is_edit=lambda old, new: old.title[:3] == new.title[:3]
+    )
+
+
+def test_an_id_that_stands_for_other_content_each_time_loses_nothing(store: Store) -> None:
+    one, two, three = draft("a", "One"), draft("a", "Two"), draft("a", "Three")
+    assert edits(store, one, two) == (2, 0, 0)
+    assert edits(store, two, one) == (0, 0, 2), "each once, in whatever order"
+    assert edits(store, draft("a", "One, corrected"), three, two, three) == (1, 1, 2)
+    ids = [row[0] for row in held_articles(store)]
+    assert len(set(ids)) == 3
+    assert ids.count("a") == 2, "the first keeps the id, and its edit is a revision"
+
+
+def test_another_source_s_version_of_an_article_is_no_revision(store: Store) -> None:
+    edits(store, draft("a", "One"))
+    assert edits(store, draft("a", "One, told elsewhere")._replace(source="other")) == (0, 0, 1)
+    assert edits(store, draft("a", "Two")._replace(source="other")) == (1, 0, 0), "an address that both repeat"
+
+
+def test_a_source_whose_ids_change_gives_each_text_once(store: Store) -> None:
+    loose = [draft(id_, "One")._replace(loose=True) for id_ in "abc"]
+    assert edits(store, *loose[:2]) == (1, 0, 1)
+    assert edits(store, loose[2]) == (0, 0, 1)
+    assert edits(store, draft("d", "One")) == (1, 0, 0), "where ids are sure, equal texts are several articles"
+    assert edits(store, loose[0]._replace(source="other", id="e")) == (1, 0, 0)
+
+
+def test_what_was_said_of_an_article_is_kept(store: Store) -> None:
+    put(store, draft("a", "One")._replace(mark="m1"), draft("b", "Two"))
+    put(store, draft("a", "One", 60)._replace(mark="m2"))
+    assert marks(store, {"a", "b", "c"}) == {"a": {"m1": after(0), "m2": after(60)}}
 
 
 def test_a_new_article_gets_the_story_it_is_told_and_a_revision_keeps_it(store: Store) -> None:

@@ -1,8 +1,10 @@
 """The log's contract. Every implementation is put under these tests: add it to `LOGS`."""
 
+import sqlite3
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -174,3 +176,22 @@ def test_retention_keeps_what_a_group_has_not_read(tmp_path: Path) -> None:
     fresh = EmbeddedLog(tmp_path, retention_s=0)  # a new appender looks at retention with its first append
     fresh.append("t", [("k", b"d", None)])
     assert [m.value for m in everything(fresh, "t", "other")] == [b"b", b"c", b"d"]
+
+
+def test_a_new_topic_may_be_opened_by_several_at_once(tmp_path: Path) -> None:
+    """SQLite itself would not wait for another who is just making the file."""
+    log = EmbeddedLog(tmp_path)
+    other = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
+    other.execute("CREATE TABLE other (x)")
+    other.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as pool:
+        appended = pool.submit(log.append, "new", [("k", b"x", 0)])
+        try:
+            with pytest.raises(TimeoutError):
+                appended.exception(timeout=0.5)
+        finally:
+            other.execute("COMMIT")
+            other.close()
+        appended.result(30)
+    assert [message.value for message in log.read("new", 0, 10)] == [b"x"]
+    log.close()

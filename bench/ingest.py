@@ -1,0 +1,226 @@
+"""Whether the way in can be left alone: hundreds of sources that misbehave, over simulated hours.
+
+./run bench ingest [--sources 300] [--hours 10] [--interval 600]
+
+The live ingest stage runs against a seeded server on loopback (bench/newsworld.py), by a clock that stands still while
+anybody works and jumps to the next moment when all wait.
+"""
+
+import argparse
+import heapq
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import sqlalchemy as sa
+
+from bench.newsworld import KINDS, World, rude
+from ingest import stage
+from moodwire.settings import Fetching, Place, Settings, Windows
+from moodwire.stage import Context
+from moodwire.store import schema
+from moodwire.store.db import Store
+from moodwire.store.health import Pulse
+from moodwire.stream.embedded import EmbeddedLog
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+DELAY_S = 1.0
+PAUSE_S = 10.0  # simulated, between two looks at what is due
+PATIENCE_S = 0.6  # real seconds, of the fetcher
+
+
+class VirtualTime:
+    """A clock that stands still while anybody works, and jumps to the next moment that somebody waits for."""
+
+    def __init__(self, start: datetime, end: datetime) -> None:
+        self.now = start
+        self.over = threading.Event()
+        self._end = end
+        self._working = 1  # the stage's own loop
+        self._moments: list[datetime] = []
+        self._changed = threading.Condition()
+
+    def wait(self, seconds: float) -> None:
+        with self._changed:
+            moment = self.now + timedelta(seconds=seconds)
+            heapq.heappush(self._moments, moment)
+            self._jump()
+            while self.now < moment and not self.over.is_set():
+                self._changed.wait()
+
+    def begin(self) -> None:
+        with self._changed:
+            self._working += 1
+
+    def end(self, _: object = None) -> None:
+        with self._changed:
+            self._working -= 1
+            self._jump()
+
+    def _jump(self) -> None:
+        if self._moments and len(self._moments) >= self._working:
+            self.now = self._moments[0]
+            while self._moments and self._moments[0] <= self.now:
+                heapq.heappop(self._moments)
+            if self.now >= self._end:
+                self.over.set()
+            self._changed.notify_all()
+
+
+class Stop(threading.Event):
+    """A stop whose waits pass in simulated time."""
+
+    def __init__(self, time_: VirtualTime) -> None:
+        super().__init__()
+        self._time = time_
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._time.over.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._time.wait(timeout or 0.0)
+        return self.is_set()
+
+
+class Pool(ThreadPoolExecutor):
+    """Workers of whom the clock knows that they work."""
+
+    def __init__(self, time_: VirtualTime) -> None:
+        super().__init__(stage.WORKERS)
+        self._time = time_
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self._time.begin()
+
+        def work() -> Any:
+            try:
+                return fn(*args, **kwargs)
+            finally:
+                self._time.end()
+
+        return super().submit(work)
+
+
+class Result(NamedTuple):
+    lost: list[str]  # tokens that stood in a complete response and are in no article
+    doubled: list[str]  # tokens in more than one article
+    rude: list[str]
+    items: int  # in complete responses
+    articles: int
+    revisions: int
+    requests: int
+    states: dict[str, int]  # HTTP statuses
+    memory_mb: list[int]  # at each simulated hour
+    errors: dict[str, str]  # by kind of source: the last error that was told
+
+
+def simulate(folder: Path, count: int, hours: float, interval_s: float) -> Result:
+    """The stage over simulated hours, stopped and started again in the middle; and what came of it."""
+    middle, end = START + timedelta(hours=hours / 2), START + timedelta(hours=hours)
+    legs = [VirtualTime(START, middle), VirtualTime(middle, end)]
+    running = legs[0]
+    world = World(count, START, hours, lambda: running.now)
+    world.restarts.append(middle)
+    fetching = Fetching(timeout_s=PATIENCE_S, host_delay_s=DELAY_S, contact="bench@example.org")
+    settings = Settings(sources=world.sources(interval_s), fetching=fetching, windows=Windows(tick_s=60.0))
+    store = Store(f"sqlite:///{folder / 'moodwire.db'}")
+    store.upgrade()
+    log = EmbeddedLog(folder / "log")
+    memory: list[int] = []
+    pace, stage.PAUSE_S = stage.PAUSE_S, PAUSE_S
+    try:
+        for running in legs:
+            _run(Place(folder), settings, store, log, running, memory)
+    finally:
+        stage.PAUSE_S = pace
+        world.stop()
+    result = _judged(store, world, memory)
+    store.close()
+    return result
+
+
+def _run(
+    place: Place, settings: Settings, store: Store, log: EmbeddedLog, time_: VirtualTime, memory: list[int]
+) -> None:
+    """The stage until the time is over. memory: in MB, at each whole hour."""
+    pulse = Pulse(store, "ingest", lambda: time_.now)
+    context = Context(place, settings, store, log, lambda: time_.now, pulse, Stop(time_))
+    watcher = threading.Thread(target=_watch, args=(time_, memory))
+    watcher.start()
+    pool = Pool(time_)
+    try:
+        stage.run(context, pool)
+    finally:
+        time_.over.set()
+        watcher.join()
+        pool.shutdown(wait=True)
+
+
+def _watch(time_: VirtualTime, memory: list[int]) -> None:
+    process = psutil.Process()
+    while not time_.over.wait(0.2):
+        while len(memory) <= (time_.now - START) // timedelta(hours=1):
+            memory.append(process.memory_info().rss // 2**20)
+
+
+def _judged(store: Store, world: World, memory: list[int]) -> Result:
+    a, f = schema.articles.c, schema.feeds.c
+    ids: defaultdict[str, set[str]] = defaultdict(set)
+    with store.read() as connection:
+        rows = connection.execute(sa.select(a.id, a.title, a.revision)).all()
+        errors = {
+            world.kind(int(source[1:])): error
+            for source, error in connection.execute(sa.select(f.source, f.error).where(f.error != ""))
+        }
+    for id_, title, _ in rows:
+        if token := re.match(r"N\d+I\d+X", title):
+            ids[token.group()].add(id_)
+    return Result(
+        lost=sorted(world.complete - set(ids)),
+        doubled=sorted(token for token, found in ids.items() if len(found) > 1),
+        rude=rude(world, DELAY_S),
+        items=len(world.complete),
+        articles=len({row.id for row in rows}),
+        revisions=sum(row.revision > 1 for row in rows),
+        requests=len(world.log),
+        states=dict(Counter(asked.status for asked in world.log)),
+        memory_mb=memory,
+        errors=errors,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sources", type=int, default=300)
+    parser.add_argument("--hours", type=float, default=10.0)
+    parser.add_argument("--interval", type=float, default=600.0, metavar="S", help="between two fetches of a source")
+    options = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        result = simulate(Path(folder), options.sources, options.hours, options.interval)
+    print(
+        f"{options.sources} sources of {len(KINDS)} kinds, {options.hours:g} simulated hours "
+        f"in {time.monotonic() - began:.0f} s; {result.requests} requests: "
+        + ", ".join(f"{count} × {status or 'broken'}" for status, count in sorted(result.states.items()))
+    )
+    print(
+        f"{result.items} items stood in a complete response; {result.articles} articles, {result.revisions} revisions"
+    )
+    print(f"lost: {len(result.lost)} (goal 0) {' '.join(result.lost[:9])}")
+    print(f"more than once: {len(result.doubled)} (goal 0) {' '.join(result.doubled[:9])}")
+    print(f"manners broken: {len(result.rude)} (goal 0)", *result.rude[:9], sep="\n  ")
+    print(f"memory by simulated hour, MB, the server's included: {' '.join(map(str, result.memory_mb))}")
+    sys.exit(bool(result.lost or result.doubled or result.rude))
+
+
+if __name__ == "__main__":
+    main()

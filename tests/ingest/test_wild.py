@@ -1,0 +1,54 @@
+"""A sample of `./run bench ingest`: each way to misbehave once, over simulated hours, with a restart in the middle."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bench.ingest import START, Result, simulate
+from bench.newsworld import HABITS, KINDS, Asked, World, rude
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return simulate(tmp_path_factory.mktemp("wild"), len(KINDS), 2, 450)
+
+
+@pytest.mark.timeout(600)
+def test_every_item_of_a_complete_response_is_ingested_once(result: Result, tmp_path: Path) -> None:
+    assert result.lost == []
+    assert result.doubled == []
+    assert result.items > 3 * len(KINDS)
+    assert result.articles == result.items
+    assert 0 < result.revisions < result.items / 10, "only the source that edits its items has revisions"
+
+
+def test_no_manners_are_broken(result: Result) -> None:
+    assert result.rude == []
+    assert result.states[304] > 0
+    assert result.states[429] > 0
+    assert result.states[301] <= 2, "a move for good is remembered, over a restart too"
+
+
+def test_each_misbehaviour_has_its_reason(result: Result) -> None:
+    assert {kind for kind in result.errors if kind in HABITS} == set()
+
+
+def test_the_log_s_judge_sees_bad_manners(tmp_path: Path) -> None:
+    """The check can fail."""
+    world = World(1, START, 1, lambda: START)
+    world.stop()
+    host = world.host(0)
+    world.log += [
+        Asked(host, START + timedelta(seconds=at), path, 200, agent, alone)
+        for at, path, agent, alone in (
+            (0, "/0/feed", "moodwire", True),
+            (5, "/robots.txt", "moodwire", True),
+            (6, "/0/secret/x", "moodwire", True),
+            (6.5, "/0/feed", "moodwire", True),
+            (8, "/robots.txt", "curl", False),
+        )
+    ]
+    told = " / ".join(rude(world, 1.0))
+    for broken in ("before robots.txt", "forbidden", "0:00:00.500000 after", "again after", "beside", "User-Agent"):
+        assert broken in told
