@@ -146,8 +146,8 @@ def test_a_series_and_the_alerts_are_shown(site: tuple[Context, str], chrome: Ch
     WebDriverWait(chrome, 30).until(lambda d: d.find_elements(By.LINK_TEXT, "X · Xenon Motors"))[0].click()
     see(chrome, "Its stories")
     see(chrome, "Plain story")
-    chrome.get(f"{url}/alerts")
-    see(chrome, "X · Xenon Motors: firing")
+    chrome.get(f"{url}/incidents")
+    see(chrome, "▲ firing")
     assert chrome.find_elements(By.CSS_SELECTOR, "a[href^=javascript]") == []
     clean(chrome)
 
@@ -156,7 +156,7 @@ def test_hostile_titles_are_text(site: tuple[Context, str], chrome: Chrome) -> N
     c, url = site
     add(c, 1, HOSTILE, url="javascript:alert(1)")
     alarm(c)
-    for path in ("/", "/series/entity%3AX", "/alerts"):
+    for path in ("/", "/series/entity%3AX", "/incidents/r%2Fentity%3AX%2F1"):
         chrome.get(url + path)
         see(chrome, "<script>window.hacked=1</script>")
         assert chrome.find_elements(By.CSS_SELECTOR, "a[href^=javascript], img[src=x]") == []
