@@ -15,7 +15,7 @@ from dash import Dash, Input, Output, html, set_props
 from dashboard import export, frame
 from dashboard.data import Data
 from dashboard.live import Live
-from dashboard.pages import incidents, overview, series
+from dashboard.pages import health, incidents, label, overview, rules, search, series
 from dashboard.parts import empty
 from moodwire.errors import MoodwireError
 from moodwire.settings import Settings
@@ -23,7 +23,7 @@ from moodwire.store.db import Store
 
 log = logging.getLogger("dashboard")
 Clock = Callable[[], datetime]
-PAGES = (overview, series, incidents)
+PAGES = (overview, series, incidents, rules, search, label, health)
 
 
 def build(store: Store, settings: Settings, clock: Clock) -> Dash:
@@ -37,7 +37,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
         suppress_callback_exceptions=True,  # a page's parts come with the page
         on_error=told,
     )
-    data = Data(store, settings)
+    data = Data(store, settings, clock)
     live = Live(store, clock)
     app.layout = lambda: frame.layout(live)
     frame.register(app, data, live)
@@ -52,7 +52,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
 
     for page in PAGES:
         page.register(app, data)
-    app.server.include_router(export.router(data, clock))
+    app.server.include_router(export.router(data))
     return app
 
 

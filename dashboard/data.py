@@ -21,8 +21,9 @@ T = TypeVar("T")
 class Data:
     """Questions to the store by what is asked. An answer holds as long as its arguments, the time among them, do."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, clock: Callable[[], datetime]) -> None:
         self.store = store
+        self.clock = clock
         self.settings = settings
         self.names = {company.symbol: company.names[0] for company in settings.watchlist.companies if company.names}
         self._answers: OrderedDict[Any, Future[Any]] = OrderedDict()

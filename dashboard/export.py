@@ -17,7 +17,7 @@ SLICE = timedelta(days=1)  # of stories, so that no export holds a year of them
 Frames = Iterator[pd.DataFrame]
 
 
-def router(data: Data, clock: Callable[[], datetime]) -> APIRouter:
+def router(data: Data) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/export/{what}.csv", include_in_schema=False)
@@ -26,7 +26,7 @@ def router(data: Data, clock: Callable[[], datetime]) -> APIRouter:
         if ask is None:
             raise HTTPException(404, f"there is no export {what!r}; there are {', '.join(EXPORTS)}")
         view = parse(request.url.query)
-        body = (csv_of(frame, header=at == 0) for at, frame in enumerate(ask(data, view, clock())))
+        body = (csv_of(frame, header=at == 0) for at, frame in enumerate(ask(data, view, data.clock())))
         name = f'attachment; filename="moodwire-{what}.csv"'
         return StreamingResponse(body, media_type="text/csv; charset=utf-8", headers={"Content-Disposition": name})
 

@@ -22,7 +22,14 @@ STORY_COLUMNS = [
 ]
 
 
-def grid(id_: str, columns: Sequence[dict[str, Any]], height: int, row: int = 28, label: str = "") -> Any:
+def grid(
+    id_: str,
+    columns: Sequence[dict[str, Any]],
+    height: int,
+    row: int = 28,
+    label: str = "",
+    none: str = "Nothing in this time.",
+) -> Any:
     """A table. It keeps scroll, sort and focus while its rows change."""
     return html.Div(
         dag.AgGrid(
@@ -38,7 +45,7 @@ def grid(id_: str, columns: Sequence[dict[str, Any]], height: int, row: int = 28
                 "ensureDomOrder": True,
                 "enableCellTextSelection": True,
                 "theme": {"function": "moodwireTheme(agGrid)"},
-                "localeText": {"loadingOoo": "Loading …", "noRowsToShow": "Nothing in this time."},
+                "localeText": {"loadingOoo": "Loading …", "noRowsToShow": none},
             },
             getRowId="params.data.key",
             style={"height": height},

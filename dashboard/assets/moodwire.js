@@ -37,6 +37,8 @@ cells.Spark = function (p) {
 cells.Link = function (p) { return inside(p.data.href, p.value); };
 cells.Clock = function (p) { return p.data.clock; };
 cells.Lasted = function (p) { return p.data.say; };
+cells.Text = function (p) { return el("bdi", { title: (p.value || "").slice(0, 500) }, p.value); };
+cells.Health = function (p) { return el("span", { className: p.data.bad ? "bad" : "" }, p.value); };
 cells.When = function (p) {
   return el("span", { className: "when" }, el("span", null, p.data.clock), el("small", null, p.data.day));
 };
@@ -91,6 +93,20 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
         (also || []).forEach(function (name) { words.append("also", name); });
       });
     },
+    // The fields of the search, into the address, and back where the reader is not just typing.
+    look: function (words, series, source, label) {
+      return put(function (all) {
+        var set = function (name, value) { if (value) all.set(name, value); else all.delete(name); };
+        set("words", (words || "").trim()); set("series", series); set("source", source);
+        set("label", label === "any" ? "" : label);
+      });
+    },
+    asked: function (search) {
+      var all = new URLSearchParams(search || ""), field = document.getElementById("find-words");
+      var typing = field && document.activeElement === field;
+      return [typing ? window.dash_clientside.no_update : all.get("words") || "", all.get("series"),
+        all.get("source"), all.get("label") || "any"];
+    },
     // A beat has come: the page is not stale.
     beaten: function (beat) {
       last = Date.now();
@@ -99,6 +115,14 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       return beat;
     },
   },
+});
+// On the page Label each button has a key.
+document.addEventListener("keydown", function (e) {
+  var page = document.getElementById("label-page"), at = e.target;
+  if (!page || e.ctrlKey || e.metaKey || e.altKey || /INPUT|TEXTAREA|SELECT/.test(at.tagName)) return;
+  if (e.key === "Enter" && at.closest("a, button, [role=gridcell]")) return;
+  var button = page.querySelector('button[data-key="' + CSS.escape(e.key) + '"]');
+  if (button) { e.preventDefault(); button.click(); }
 });
 setInterval(function () {
   var stale = document.getElementById("stale");

@@ -61,7 +61,7 @@ def layout(path: str, data: Data) -> Any:
         return [
             html.H1("Incidents"),
             html.P(id="incidents-note", className="note"),
-            grid("incidents", COLUMNS, 640, label="incidents"),
+            grid("incidents", COLUMNS, 640, label="incidents", none="No alarm so far."),
         ]
     if path.startswith(PREFIX):
         return [

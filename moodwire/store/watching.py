@@ -115,12 +115,17 @@ def revised(store: Store, series: str, start: datetime, end: datetime, freq_s: i
     return pd.DataFrame({"start": times, "stories": rows["stories"].astype("int64")})
 
 
-def daily_articles(store: Store, now: datetime) -> dict[str, int]:
-    """By source: the articles of the last 24 hours."""
+def supply(store: Store, now: datetime) -> dict[str, tuple[int, datetime]]:
+    """By source, of those heard of in the last 30 days: articles of the last 24 hours, and when the newest was seen."""
     a = schema.articles.c
-    query = sa.select(a.source, sa.func.count()).where(a.published_at >= now - timedelta(days=1)).group_by(a.source)
+    daily = sa.func.count().filter(a.published_at >= now - timedelta(days=1))
+    query = (
+        sa.select(a.source, daily, sa.func.max(a.seen_at))
+        .where(a.published_at >= now - timedelta(days=30))
+        .group_by(a.source)
+    )
     with store.read() as connection:
-        return {source: count for source, count in connection.execute(query)}
+        return {source: (count, last) for source, count, last in connection.execute(query)}
 
 
 def score_shares(store: Store, start: datetime, end: datetime) -> pd.DataFrame:
