@@ -37,6 +37,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
         suppress_callback_exceptions=True,  # a page's parts come with the page
         on_error=told,
     )
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">')
     data = Data(store, settings, clock)
     live = Live(store, clock)
     app.layout = lambda: frame.layout(live)
@@ -53,6 +54,9 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
     for page in PAGES:
         page.register(app, data)
     app.server.include_router(export.router(data))
+    # Dash does this at the first request for `/` or one of its own addresses. Without it, a first request for another
+    # page, a link that a colleague sent, gets a page without our assets.
+    app._setup_server()
     return app
 
 

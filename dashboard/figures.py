@@ -303,7 +303,7 @@ def _add_score(figure: go.Figure, frame: pd.DataFrame) -> None:
 
 def _add_event(figure: go.Figure, event: Event, frame: pd.DataFrame) -> None:
     first, last = frame["start"].iloc[0], frame["start"].iloc[-1] + _step(frame)
-    begin = max(event.start, first)
+    begin = min(max(event.start, first), last)
     end = max(min(event.end or last, last), begin)
     shade = {"fillcolor": NEGATIVE, "opacity": 0.13, "line_width": 0, "layer": "below"}
     figure.add_vrect(x0=begin, x1=end, **shade)

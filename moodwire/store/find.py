@@ -75,7 +75,7 @@ def match_of(words: str) -> str:
     """An FTS5 expression for what was typed; empty where nothing can be looked for. No operator is let through."""
     wanted: list[str] = []
     without: list[str] = []
-    for phrase, sign, word in re.findall(r'"([^"]*)"|(-?)([^\s"]+)', words):
+    for phrase, sign, word in re.findall(r'"([^"]*)"|(-?)([^\s"]+)', words.replace("\0", " ")):
         text = phrase or word
         if not re.search(r"\w", text):
             continue
