@@ -56,7 +56,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
     app.server.include_router(export.router(data))
     # Dash does this at the first request for `/` or one of its own addresses. Without it, a first request for another
     # page, a link that a colleague sent, gets a page without our assets.
-    app._setup_server()
+    app._setup_server()  # type: ignore[no-untyped-call]
     return app
 
 
