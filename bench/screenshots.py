@@ -11,7 +11,12 @@ from bench.browser import browser
 PAGES = {
     "overview": ("/?span=14d", ".js-plotly-plot .trace"),
     "series": ("/series/entity%3ABRDG?span=24h", ".js-plotly-plot .trace"),
-    "alerts": ("/alerts", ".incident, .empty"),
+    "compare": ("/series/all?span=14d&also=topic%3Alegal&also=group%3Afinance", ".js-plotly-plot .trace"),
+    "incidents": ("/incidents", ".ag-row"),
+    "rules": ("/rules", "#rules pre"),
+    "search": ("/search?span=14d&words=bank", ".ag-row"),
+    "label": ("/label", ".to-label"),
+    "health": ("/health", ".plain"),
 }
 
 

@@ -135,7 +135,7 @@ def look_verbs(verbs: Verbs) -> None:
         "print what the store holds",
         "example: moodwire query windows --series entity:AAPL --from 2014-01-01 --to 2014-02-01 --format csv",
     )
-    query.add_argument("what", choices=("articles", "stories", "windows", "alerts"))
+    query.add_argument("what", choices=("articles", "stories", "windows", "alerts", "labels"))
     query.add_argument("--series", metavar="S", help="all, topic:X, entity:Y or group:Z")
     query.add_argument("--from", dest="start", metavar="T", help="published at or after this (UTC)")
     query.add_argument("--to", dest="end", metavar="T", help="published before this (UTC)")

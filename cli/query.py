@@ -11,7 +11,7 @@ from cli.stages import open_store
 from ingest.readers import time_of
 from moodwire.errors import BadInput
 from moodwire.settings import Place, Settings
-from moodwire.store import queries
+from moodwire.store import labels, queries
 
 
 def run(
@@ -31,6 +31,7 @@ def run(
         "stories": queries.stories,
         "windows": queries.windows,
         "alerts": queries.alerts,
+        "labels": labels.corrections,
     }[what]
     frame = ask(store, series, _time(start), _time(end), limit)
     if format_ == "csv":

@@ -18,7 +18,9 @@ def run(context: Context) -> None:
     settings = context.settings.dashboard
     listener = listen(settings.host, settings.port)
     app = build(context.store, context.settings, context.clock)
-    server = uvicorn.Server(uvicorn.Config(app.server, log_level="warning", timeout_graceful_shutdown=1, ws="none"))
+    server = uvicorn.Server(
+        uvicorn.Config(app.server, log_level="warning", timeout_graceful_shutdown=1, ws="websockets-sansio")
+    )
     thread = threading.Thread(target=server.run, args=([listener],), name="server", daemon=True)
     thread.start()
     context.pulse.note = f"http://{settings.host}:{listener.getsockname()[1]}/"

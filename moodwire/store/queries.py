@@ -14,6 +14,7 @@ from moodwire.store import schema
 from moodwire.store.db import Store
 
 COMPARABLE = 5  # stories; a score of fewer is not compared with
+_COUNTS = ("articles", "stories", "negative", "neutral", "positive", "score_sum_e4")
 _ARTICLE = ("id", "revision", "source", "url", "title", "published_at", "seen_at", "story_id", "language")
 
 
@@ -44,7 +45,7 @@ def articles(
         joined = joined.join(schema.counted, sa.and_(c.id == a.id, c.revision == a.revision, c.series == series))
         query = _between(query, c.start, start and from_micros(micros(start) // 60_000_000 * 60_000_000), end)
     query = _between(query.select_from(joined), a.published_at, start, end)
-    frame = _frame(store, query.order_by(a.published_at.desc(), a.id).limit(limit))
+    frame = fetch(store, query.order_by(a.published_at.desc(), a.id).limit(limit))
     return _with_entities(frame)
 
 
@@ -56,15 +57,17 @@ def stories(
     limit: int | None = None,
 ) -> pd.DataFrame:
     """One row a story, newest first: its first article, and how many copies there are."""
-    s, a, c = schema.scores.c, schema.articles.c, schema.counted.c
-    series = series or "all"
-    first = (
-        sa.select(c.id, c.revision, c.story_id, c.score_e4, c.start)
-        .where(c.series == series, c.first_story)
-        .order_by(c.start.desc(), c.offset.desc())
-        .limit(limit)
-    )
-    first_story = _between(first, c.start, start, end).subquery()
+    c = schema.counted.c
+    first = sa.select(c.id, c.revision, c.story_id, c.score_e4, c.start, c.offset)
+    first = first.where(c.series == (series or "all"), c.first_story)
+    return stories_of(store, _between(first, c.start, start, end), limit)
+
+
+def stories_of(store: Store, first: sa.Select[Any], limit: int | None) -> pd.DataFrame:
+    """The newest of the stories that rows of `counted` tell of, one row a story."""
+    s, a = schema.scores.c, schema.articles.c
+    rows = first.subquery()
+    first_story = sa.select(rows).order_by(rows.c.start.desc(), rows.c.offset.desc()).limit(limit).subquery()
     copies = (
         sa.select(sa.func.count(sa.distinct(a.id)))
         .where(a.story_id == first_story.c.story_id)
@@ -88,7 +91,7 @@ def stories(
         .join(schema.scores, _same(s, a))
         .order_by(a.published_at.desc(), a.id)
     )
-    return _with_entities(_frame(store, query))
+    return _with_entities(fetch(store, query))
 
 
 def windows(
@@ -103,7 +106,7 @@ def windows(
     query = _between(sa.select(schema.windows), w.start, start, end)
     if series:
         query = query.where(w.series == series)
-    frame = _frame(store, query.order_by(w.start.desc(), w.series).limit(limit)).iloc[::-1].reset_index(drop=True)
+    frame = fetch(store, query.order_by(w.start.desc(), w.series).limit(limit)).iloc[::-1].reset_index(drop=True)
     frame["score"] = _score(frame)
     return frame
 
@@ -147,17 +150,31 @@ def alerts(
 def mood(store: Store, series: str, start: datetime, end: datetime, freq_s: int) -> pd.DataFrame:
     """Windows of one series rolled up to `freq_s`, gaps filled: counts summed, `score` NaN without stories."""
     w = schema.windows.c
-    names = ("articles", "stories", "negative", "neutral", "positive", "score_sum_e4")
-    query = _between(sa.select(w.start, *(w[name] for name in names)).where(w.series == series), w.start, start, end)
-    frame = _frame(store, query)
+    sums = (sa.func.sum(w[name]).label(name) for name in _COUNTS)
+    query = sa.select(bin_of(store, w.start, freq_s).label("bin"), *sums).where(w.series == series)
+    return filled(fetch(store, _between(query, w.start, start, end).group_by("bin")), start, end, freq_s)
+
+
+def bin_of(store: Store, time: Any, width_s: int) -> sa.ColumnElement[int]:
+    """Which span of `width_s` seconds a time falls in, counted from 1970; the store sums up by it."""
+    if store.sqlite:
+        return sa.cast(time, sa.BigInteger) // (width_s * 1_000_000)
+    return sa.cast(sa.func.floor(sa.func.extract("epoch", time) / width_s), sa.BigInteger)
+
+
+def bin_time(store: Store, time: Any, width_s: int) -> sa.ColumnElement[Any]:
+    """The start of that span, as the store holds times."""
+    start = bin_of(store, time, width_s) * width_s
+    return start * 1_000_000 if store.sqlite else sa.func.to_timestamp(start)
+
+
+def filled(rows: pd.DataFrame, start: datetime, end: datetime, freq_s: int) -> pd.DataFrame:
+    """Rows by `bin`, as a course without gaps: a column `start`, the counts, and `score`."""
     grid = pd.date_range(pd.Timestamp(start).floor(f"{freq_s}s"), end, freq=f"{freq_s}s", tz="UTC", name="start")
-    if frame.empty:
-        frame = pd.DataFrame(0, index=grid, columns=list(names))
-    else:
-        bins = frame["start"].dt.floor(f"{freq_s}s")
-        frame = frame.drop(columns="start").groupby(bins).sum().reindex(grid, fill_value=0)
-    frame["score"] = _score(frame)
-    return frame.reset_index(names="start")
+    rows.index = pd.to_datetime(rows.pop("bin").astype("int64") * freq_s, unit="s", utc=True)
+    whole = rows.reindex(grid, fill_value=0).astype("int64")
+    whole["score"] = _score(whole)
+    return whole.reset_index(names="start")
 
 
 def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd.DataFrame:
@@ -187,7 +204,7 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
         .where(w.start >= begin, w.start < now)
         .group_by(w.series, "bin")
     )
-    frame = _frame(store, query)
+    frame = fetch(store, query)
     rows = []
     for series, group in frame.groupby("series"):
         stories_ = np.zeros(2 * bins)
@@ -292,7 +309,7 @@ def last_article(store: Store) -> datetime | None:
 
 def feeds(store: Store) -> pd.DataFrame:
     f = schema.feeds.c
-    return _frame(store, sa.select(schema.feeds).order_by(f.failures.desc(), f.source))
+    return fetch(store, sa.select(schema.feeds).order_by(f.failures.desc(), f.source))
 
 
 def deliveries(store: Store) -> dict[str, int]:
@@ -315,7 +332,8 @@ def _same(one: Any, other: Any) -> sa.ColumnElement[bool]:
     return sa.and_(one.id == other.id, one.revision == other.revision)
 
 
-def _frame(store: Store, query: Any) -> pd.DataFrame:
+def fetch(store: Store, query: Any) -> pd.DataFrame:
+    """What a query gives."""
     with store.read() as connection:
         result = connection.execute(query)
         return pd.DataFrame(result.all(), columns=list(result.keys()))

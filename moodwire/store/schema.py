@@ -314,6 +314,23 @@ comments = sa.Table(
     sa.Index("comments_incident", "incident_id"),
 )
 
+# What people say an article's label is. Past series never change by it; training reads it.
+labels = sa.Table(
+    "labels",
+    metadata,
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("head", sa.String, nullable=False),  # sentiment or topic
+    sa.Column("label", sa.String, nullable=False),
+    sa.Column("was", sa.String, nullable=False),  # the model's
+    sa.Column("model", sa.String, nullable=False),
+    sa.Column("who", sa.String, nullable=False),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Index("labels_article", "id", "revision"),
+    sqlite_autoincrement=True,
+)
+
 stages = sa.Table(
     "stages",
     metadata,

@@ -1,103 +1,30 @@
 """The pages in a real Chromium, over a real store, served by the real stage."""
 
-import threading
+import csv
+import io
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
+from urllib.request import urlopen
+from zoneinfo import ZoneInfo
 
 import pytest
-from selenium.webdriver import Chrome
+import sqlalchemy as sa
+from selenium.common.exceptions import JavascriptException
+from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from bench.browser import browser
-from dashboard import stage
+from dashboard import frame, stage
 from moodwire.errors import PortInUse
-from moodwire.records import Alert, Evidence, Scored
-from moodwire.settings import Company, Dashboard, Settings, Watchlist
+from moodwire.settings import Dashboard, Settings
 from moodwire.stage import Context
-from moodwire.store.articles import Draft, store_articles
-from moodwire.store.incidents import store_alerts
-from moodwire.store.scores import store_scores
-from moodwire.store.windows import store_windows
-from tests.helpers import context, scored
-from trends.count import Totals, window_of
-
-NOW = datetime.now(UTC)
-SETTINGS = Settings(
-    dashboard=Dashboard(port=0),
-    watchlist=Watchlist(companies=(Company(symbol="X", names=("Xenon Motors",)),)),
-)
-HOSTILE = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script> {{7*7}} \u202egnp.exe"
-
-
-def add(c: Context, number: int, title: str, url: str = "https://example.org/a", label: str = "negative") -> None:
-    """A story just published, scored, and in its windows."""
-    at = NOW - timedelta(minutes=number)
-    draft = Draft(f"a{number}", "Wire", url, title, "", "en", at, at + timedelta(seconds=1))
-    store_articles(c.store, [draft], lambda new: new.id)
-    base = scored(number, 0, label, ("all", "entity:X", "topic:legal"))
-    fields = {name: getattr(base, name) for name in Scored.__struct_fields__}
-    store_scores(c.store, [Scored(**{**fields, "published_at": at, "seen_at": at})], timedelta(hours=2))
-    totals = Totals(1, int(label == "negative"), 0, int(label == "positive"), 0, 0, 0, -7000)
-    start = at.replace(second=0, microsecond=0)
-    store_windows(c.store, [window_of((name, start), totals) for name in ("all", "entity:X", "topic:legal")])
-
-
-def alarm(c: Context) -> None:
-    story = Evidence(
-        story_id="a1",
-        article_id="a1",
-        title=HOSTILE,
-        url="javascript:alert(1)",
-        source="Wire",
-        published_at=NOW,
-        score=-0.7,
-        copies=2,
-    )
-    alert = Alert(
-        incident_id="r/entity:X/1",
-        rule="r",
-        series="entity:X",
-        state="firing",
-        at=NOW,
-        since=NOW,
-        window_s=3600,
-        observed=9,
-        expected=0.5,
-        log10_tail=-8.0,
-        reason="9 where 0.5 are expected",
-        evidence=(story,),
-    )
-    row = {
-        "incident_id": alert.incident_id,
-        "rule": "r",
-        "series": "entity:X",
-        "state": "firing",
-        "since": NOW,
-        "until": None,
-        "quiet_since": None,
-    }
-    with c.store.write() as connection:
-        store_alerts(connection, [alert], [row], {}, NOW, ("alerts", NOW, {}))
-
-
-@contextmanager
-def served(c: Context) -> Iterator[str]:
-    thread = threading.Thread(target=stage.run, args=(c,))
-    thread.start()
-    try:
-        pulse = c.pulse
-        waiting = threading.Event()
-        while not pulse.note:
-            assert thread.is_alive()
-            waiting.wait(0.01)
-        yield pulse.note.rstrip("/")
-    finally:
-        c.stop.set()
-        thread.join(10)
-    assert not thread.is_alive(), "the dashboard did not stop"
+from moodwire.store import labels
+from tests.dashboard.site import FORMULA, HOSTILE, INCIDENT, NOW, SETTINGS, add, alarm, clean, see, served
+from tests.helpers import context
 
 
 @pytest.fixture(scope="module")
@@ -114,60 +41,217 @@ def site(tmp_path: Path) -> Iterator[tuple[Context, str]]:
         yield c, url
 
 
-def see(driver: Chrome, text: str) -> None:
-    WebDriverWait(driver, 30).until(
-        lambda d: text in d.find_element(By.TAG_NAME, "body").text, f"{text!r} does not appear on {driver.current_url}"
+def until(driver: Chrome, script: str) -> object:
+    return WebDriverWait(driver, 30, ignored_exceptions=[JavascriptException]).until(
+        lambda d: d.execute_script(f"return {script}"), script
     )
 
 
-def clean(driver: Chrome) -> None:
-    errors = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
-    assert errors == []
-    assert driver.execute_script("return window.hacked === undefined")
+def test_a_new_story_is_pushed_to_the_open_overview(
+    tmp_path: Path, chrome: Chrome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame, "QUIET_S", 3600)  # the page would not ask by itself
+    c = context(tmp_path, SETTINGS, lambda: datetime.now(UTC), "dashboard")
+    add(c, 3, "Plain story")
+    with served(c) as url:
+        chrome.get(url)
+        see(chrome, "Plain story")
+        see(chrome, "X · Xenon Motors")
+        chrome.execute_script("window.still = 1")
+        add(c, 2, "Story that came later")
+        see(chrome, "Story that came later")
+        assert chrome.execute_script("return window.still === 1"), "the page was loaded again"
+        clean(chrome)
 
 
-def test_a_new_story_appears_on_the_open_overview(site: tuple[Context, str], chrome: Chrome) -> None:
+def test_updates_leave_scroll_focus_sort_and_filter_as_they_are(site: tuple[Context, str], chrome: Chrome) -> None:
     c, url = site
+    for number in range(4, 40):
+        add(c, number, f"Older story {number}")
     chrome.get(url)
-    see(chrome, "Plain story")
-    see(chrome, "X · Xenon Motors")
-    chrome.execute_script("window.still = 1")
+    see(chrome, "Older story 5")
+    rows = "document.querySelector('#stories .ag-body-viewport')"
+    chrome.execute_script(f"{rows}.scrollTop = 400")
+    link = "[...document.querySelectorAll('#stories a.title')].find(a => a.textContent === 'Older story 14')"
+    until(chrome, f"!!{link}")
+    chrome.execute_script(f"{link}.focus({{preventScroll: true}})")
+    kept = f"[{rows}.scrollTop, document.activeElement.textContent]"
+    before = chrome.execute_script(f"return {kept}")
+    field = chrome.find_element(By.CSS_SELECTOR, "#series .ag-floating-filter input")
+    chrome.execute_script("arguments[0].focus({preventScroll: true})", field)
+    field.send_keys("Xenon")
+    shown = "document.querySelectorAll('#series .ag-center-cols-container .ag-row')"
+    until(chrome, f"{shown}.length === 1")
+    chrome.execute_script(f"{link}.focus({{preventScroll: true}})")
     add(c, 2, "Story that came later")
-    see(chrome, "Story that came later")
-    assert chrome.execute_script("return window.still === 1"), "the page was loaded again"
+    until(chrome, "document.querySelector('#now').textContent.includes('38stories')")
+    until(chrome, f"{shown}[0].textContent.includes('38')")
+    assert chrome.execute_script(f"return {kept}") == before
+    assert field.get_attribute("value") == "Xenon"
+    assert chrome.execute_script(f"return {shown}.length") == 1
     clean(chrome)
 
 
-def test_a_series_and_the_alerts_are_shown(site: tuple[Context, str], chrome: Chrome) -> None:
+def test_a_brushed_part_of_a_chart_shows_its_stories_and_its_link_shows_the_same(
+    site: tuple[Context, str], chrome: Chrome
+) -> None:
+    c, url = site
+    add(c, 30, "Early story", label="positive")
+    chrome.get(f"{url}/series/entity%3AX?span=1h")
+    see(chrome, "Plain story")
+    see(chrome, "Early story")
+    until(chrome, "!!document.querySelector('#one-mood .nsewdrag')")
+    plot = chrome.find_element(By.CSS_SELECTOR, "#one-mood .nsewdrag")
+    width = plot.rect["width"]
+    # The last quarter of the hour.
+    ActionChains(chrome).move_to_element_with_offset(plot, width * 0.25, 0).click_and_hold().move_by_offset(
+        width * 0.12, 5
+    ).move_by_offset(width * 0.12, 5).release().perform()
+    until(chrome, "location.search.includes('pick=')")
+    until(chrome, "!document.querySelector('#one-stories').textContent.includes('Early story')")
+    see(chrome, "Plain story")
+    link = chrome.current_url
+    chrome.get("about:blank")
+    chrome.get(link)
+    see(chrome, "Plain story")
+    see(chrome, "zoom in")
+    assert "Early story" not in chrome.find_element(By.ID, "one-stories").text
+    chrome.find_element(By.LINK_TEXT, "zoom in").click()
+    see(chrome, "Back to the latest")
+    assert "from=" in chrome.current_url
+    clean(chrome)
+
+
+def test_series_are_compared_and_crossed(site: tuple[Context, str], chrome: Chrome) -> None:
+    c, url = site
+    add(c, 5, "Only legal", series=("all", "topic:legal"), source="Post")
+    chrome.get(f"{url}/series/topic%3Alegal?also=entity%3AX&also=source%3APost")
+    until(chrome, "document.querySelector('#one-mood').textContent.includes('from Post')")
+    until(chrome, "document.querySelector('#one-mood').textContent.includes('Xenon')")
+    chrome.get(f"{url}/series/{quote('topic:legal+entity:X', safe='')}")
+    see(chrome, "legal × X · Xenon Motors")
+    see(chrome, "Plain story")
+    assert "Only legal" not in chrome.find_element(By.TAG_NAME, "body").text
+    clean(chrome)
+
+
+def test_an_incident_has_a_page_with_all_that_it_left(site: tuple[Context, str], chrome: Chrome) -> None:
     c, url = site
     alarm(c)
     chrome.get(url)
     see(chrome, "9 where 0.5 are expected")
+    chrome.get(f"{url}/incidents")
+    see(chrome, "▲ firing")
     WebDriverWait(chrome, 30).until(lambda d: d.find_elements(By.LINK_TEXT, "X · Xenon Motors"))[0].click()
-    see(chrome, "Its stories")
-    see(chrome, "Plain story")
-    chrome.get(f"{url}/alerts")
-    see(chrome, "X · Xenon Motors: firing")
-    assert chrome.find_elements(By.CSS_SELECTOR, "a[href^=javascript]") == []
+    see(chrome, "message “firing” by desk waits")
+    see(chrome, "Evidence")
+    assert "2 copies" in chrome.find_element(By.CSS_SELECTOR, ".evidence").text
+    assert chrome.current_url == url + INCIDENT
+    chrome.get(f"{url}/rules")
+    see(chrome, "9 where 0.5 were expected")
     clean(chrome)
 
 
-def test_hostile_titles_are_text(site: tuple[Context, str], chrome: Chrome) -> None:
+def test_the_search_finds_what_is_typed_and_keeps_it_in_the_address(site: tuple[Context, str], chrome: Chrome) -> None:
     c, url = site
-    add(c, 1, HOSTILE, url="javascript:alert(1)")
+    add(c, 5, "Refinery burns down")
+    chrome.get(f"{url}/search")
+    see(chrome, "2 stories")
+    chrome.find_element(By.ID, "find-words").send_keys("refinery burn")
+    see(chrome, "One story")
+    see(chrome, "Refinery burns down")
+    until(chrome, "new URLSearchParams(location.search).get('words') === 'refinery burn'")
+    chrome.get(chrome.current_url + "&label=positive")
+    see(chrome, "No story fits")
+    assert chrome.find_element(By.ID, "find-words").get_attribute("value") == "refinery burn"
+    clean(chrome)
+
+
+def test_labels_are_given_by_single_keys_and_taken_back(site: tuple[Context, str], chrome: Chrome) -> None:
+    c, url = site
+    chrome.get(f"{url}/label")
+    see(chrome, "The model says negative")
+    body = chrome.find_element(By.TAG_NAME, "body")
+    body.send_keys("3")
+    see(chrome, "Write your name first")
+    chrome.find_element(By.ID, "who").send_keys("Ada")
+    chrome.execute_script("document.activeElement.blur()")
+    body.send_keys("n")  # a topic, then its sentiment
+    see(chrome, "Now its sentiment?")
+    body.send_keys("3")
+    see(chrome, "Every story of the last 30 days has a label.")
+    see(chrome, "positive, not negative")
+    held = labels.corrections(c.store, None, None, None, None)
+    assert sorted(zip(held["head"], held["label"], held["who"], held["was"], strict=True)) == [
+        ("sentiment", "positive", "Ada", "negative"),
+        ("topic", "mergers", "Ada", "legal"),
+    ]
+    body.send_keys(Keys.BACKSPACE)
+    see(chrome, "Taken back.")
+    see(chrome, "The model says negative")
+    assert list(labels.corrections(c.store, None, None, None, None)["head"]) == ["topic"]
+    clean(chrome)
+
+
+def test_hostile_text_is_text_in_every_place(site: tuple[Context, str], chrome: Chrome) -> None:
+    c, url = site
+    add(c, 1, HOSTILE, url="javascript:alert(1)", source="<b onclick=x>Wire</b>")
+    add(c, 2, "long " + "x" * 10_000)
     alarm(c)
-    for path in ("/", "/series/entity%3AX", "/alerts"):
+    hostile_source = quote("source:<b onclick=x>Wire</b>", safe="")
+    pages = ("/", "/series/entity%3AX", f"/series/{hostile_source}", INCIDENT, "/search?words=window", "/label")
+    for path in pages:
         chrome.get(url + path)
         see(chrome, "<script>window.hacked=1</script>")
-        assert chrome.find_elements(By.CSS_SELECTOR, "a[href^=javascript], img[src=x]") == []
+        assert chrome.find_elements(By.CSS_SELECTOR, "a[href^=javascript], img[src=x], b[onclick]") == []
+        assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth"), path
         clean(chrome)
 
 
-def test_the_span_is_in_the_address(site: tuple[Context, str], chrome: Chrome) -> None:
+def test_exports_hold_all_rows_and_no_formula(site: tuple[Context, str]) -> None:
+    c, url = site
+    for number in range(4, 80):
+        add(c, number, FORMULA)
+    alarm(c)
+
+    def rows(path: str) -> list[dict[str, str]]:
+        with urlopen(f"{url}/export/{path}") as answer:
+            assert answer.headers["Content-Type"].startswith("text/csv")
+            return list(csv.DictReader(io.StringIO(answer.read().decode())))
+
+    stories = rows("stories.csv?span=7d")
+    assert len(stories) == 77 > 60  # more than the page shows
+    assert {story["title"] for story in stories} == {"Plain story", "'" + FORMULA}
+    assert [row["title"] for row in rows("stories.csv?words=plain")] == ["Plain story"]
+    assert sum(int(row["stories"]) for row in rows("course.csv?series=entity%3AX")) == 77
+    assert {row["series"] for row in rows("overview.csv")} == {"all", "entity:X", "topic:legal"}
+    assert [row["state"] for row in rows("incidents.csv")] == ["firing"]
+
+
+def test_span_and_zone_are_in_the_address_and_chosen_once(site: tuple[Context, str], chrome: Chrome) -> None:
     _, url = site
-    chrome.get(f"{url}/?span=7d")
+    chrome.get(f"{url}/?span=7d&zone=Asia/Tokyo")
     see(chrome, "mood of all news, last 7d")
+    at = (NOW.replace(microsecond=0)).astimezone(ZoneInfo("Asia/Tokyo"))
+    see(chrome, f"{at:%d %b}")
+    assert chrome.find_element(By.ID, "zone").get_attribute("value") == "Asia/Tokyo"
+    chrome.find_element(By.LINK_TEXT, "Search").click()
+    see(chrome, "One story, last 7d")
+    assert chrome.current_url.endswith("/search?span=7d&zone=Asia%2FTokyo")
+    chrome.find_element(By.XPATH, "//div[@id='span']//label[text()='1h' or .//*[text()='1h']]").click()
+    see(chrome, "One story, last 1h")
     clean(chrome)
+
+
+def test_a_broken_store_is_told_and_what_was_shown_stays(site: tuple[Context, str], chrome: Chrome) -> None:
+    c, url = site
+    chrome.get(url)
+    see(chrome, "Plain story")
+    with c.store.write() as connection:
+        connection.execute(sa.text("alter table counted rename to gone"))
+        connection.execute(sa.text("update ticks set positions = 'new'"))
+    see(chrome, "no such table")
+    see(chrome, "Plain story")
 
 
 def test_a_taken_port_is_told(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ingest.fetch import Failed, Fetched, Fetcher, is_public
+from ingest.fetch import Failed, Fetched, Fetcher
 from ingest.manners import Host
 from moodwire.settings import Fetching
+from moodwire.web import is_public
 from tests.helpers import T0
 
 QUICK = Fetching(timeout_s=1.0, max_bytes=100_000, host_delay_s=0, allow_private=True)

@@ -1,0 +1,54 @@
+"""What the pages ask of the store, asked once for all pages that want the same."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import datetime, timedelta
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from moodwire.records import floor_time
+from moodwire.settings import Settings
+from moodwire.store import watching
+from moodwire.store.db import Store
+
+HELD = 128  # answers
+USUAL = timedelta(days=14)  # before the span that is looked at
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Data:
+    """Questions to the store by what is asked. An answer holds as long as its arguments, the time among them, do."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Callable[[], datetime]) -> None:
+        self.store = store
+        self.clock = clock
+        self.settings = settings
+        self.names = {company.symbol: company.names[0] for company in settings.watchlist.companies if company.names}
+        self._answers: OrderedDict[Any, Future[Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def ask(self, question: Callable[Concatenate[Store, P], T], *words: P.args, **more: P.kwargs) -> T:
+        """The answer to `question(store, *words)`; who asks while another is asking the same waits for that."""
+        key = (question, words, tuple(more.items()))
+        with self._lock:
+            held = self._answers.get(key)
+            answer: Future[T] = held or Future()
+            self._answers[key] = answer
+            self._answers.move_to_end(key)
+            if len(self._answers) > HELD:
+                self._answers.popitem(last=False)
+        if held is None:
+            try:
+                answer.set_result(question(self.store, *words, **more))
+            except BaseException as error:
+                with self._lock:
+                    self._answers.pop(key, None)
+                answer.set_exception(error)
+        return answer.result()
+
+    def usual(self, start: datetime) -> dict[str, float]:
+        """By series: its mean score in the two weeks before `start`, to ten minutes."""
+        end = floor_time(start, 600)
+        return self.ask(watching.usual, end - USUAL, end)

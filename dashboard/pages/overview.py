@@ -1,0 +1,237 @@
+"""The mood now: all news, topics over time, every series in a table, and the newest stories."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+from dash import Dash, Input, Output, State, html, no_update
+
+from dashboard import figures
+from dashboard.data import Data
+from dashboard.frame import in_thread
+from dashboard.parts import (
+    STORIES,
+    download,
+    empty,
+    figure,
+    graph,
+    grid,
+    heading,
+    incident_card,
+    number,
+    picked_span,
+    real,
+    signed,
+    stories_grid,
+    story_rows,
+)
+from dashboard.view import View, parse, pretty, series_path
+from moodwire.records import floor_time
+from moodwire.store import queries, watching
+
+NORMAL_DAYS = 7
+KINDS = {"all": "all", "topic": "topic", "entity": "company", "group": "group"}
+COLUMNS = [
+    {
+        "field": "name",
+        "headerName": "Series",
+        "cellRenderer": "Link",
+        "flex": 2,
+        "minWidth": 150,
+        "filter": True,
+        "floatingFilter": True,
+    },
+    {"field": "kind", "headerName": "Kind", "width": 82, "filter": True, "floatingFilter": True},
+    {"field": "score", "headerName": "Score", "cellRenderer": "Score", "width": 70, "type": "rightAligned"},
+    {
+        "field": "change",
+        "headerName": "Before",
+        "cellRenderer": "Score",
+        "width": 74,
+        "type": "rightAligned",
+        "headerTooltip": "change against the same span before",
+    },
+    {
+        "field": "off",
+        "headerName": "Usual",
+        "cellRenderer": "Score",
+        "width": 70,
+        "type": "rightAligned",
+        "headerTooltip": "change against the two weeks before",
+    },
+    {"field": "stories", "headerName": "Stories", "width": 76, "sort": "desc", "type": "rightAligned"},
+    {"field": "negative", "headerName": "Negative", "width": 84, "type": "rightAligned"},
+    {"field": "trend", "headerName": "Course", "cellRenderer": "Spark", "width": 112, "sortable": False},
+]
+
+
+def layout(path: str, data: Data) -> Any:
+    if path != "/":
+        return None
+    return [
+        html.H1("The mood of the news", className="unseen"),
+        html.Div(empty("Loading …"), id="now", className="lead"),
+        html.Div(id="firing"),
+        html.Div(
+            [
+                html.Section(
+                    [
+                        heading("All news", "with what is uncertain about it; drag over a span to read its stories"),
+                        graph("mood", "score and number of all stories over time"),
+                        heading("Topics over time", "blue and + good, orange and − bad"),
+                        graph("heat", "mean score of each topic over time"),
+                    ]
+                ),
+                html.Section(
+                    [
+                        html.H2(["Series", html.Small(id="series-note")]),
+                        grid("series", COLUMNS, 372, label="series"),
+                        html.H2(["Newest stories", html.Small(id="stories-note")]),
+                        stories_grid("stories", 430),
+                    ]
+                ),
+            ],
+            className="columns",
+        ),
+    ]
+
+
+def register(app: Dash, data: Data) -> None:
+    @app.callback(
+        Output("now", "children"),
+        Output("firing", "children"),
+        Output("mood", "figure"),
+        Output("series", "rowData"),
+        Output("heat", "figure"),
+        Output("series-note", "children"),
+        Input("beat", "data"),
+        Input("where", "search"),
+    )
+    @in_thread
+    def overview(beat: str, search: str | None) -> Any:
+        now, view = datetime.fromisoformat(beat), parse(search)
+        begin, end = view.times(now)
+        table = data.ask(queries.overview, end, end - begin)
+        usual = data.usual(begin)
+        course = data.ask(queries.mood, "all", begin, end, view.freq_s)
+        incidents = data.ask(watching.incidents, None, begin, end, 50)
+        return (
+            lead(table, view, usual.get("all")),
+            [incident_card(alert, data.names, view) for alert in data.ask(queries.open_incidents)]
+            if view.between is None
+            else None,
+            figures.course(
+                course.assign(start=view.local(course["start"])),
+                f"all{view.frame}",
+                normal=normal(data, begin, end, view.freq_s),
+                events=events(incidents, view, data.names) if len(incidents) <= 6 else (),
+                height=300,
+            ),
+            series_rows(table, usual, data.names, view),
+            heat_of(table, view, begin, end),
+            ["click a head to sort, a name to look closer · ", download("overview", view.search())],
+        )
+
+    @app.callback(
+        Output("stories", "rowData"),
+        Output("stories-note", "children"),
+        Input("beat", "data"),
+        Input("where", "search"),
+    )
+    @in_thread
+    def stories(beat: str, search: str | None) -> Any:
+        now, view = datetime.fromisoformat(beat), parse(search)
+        begin, end = view.times(now)
+        frame = data.ask(queries.stories, None, begin, end if view.between else None, STORIES)
+        note = ["as they come · " if view.between is None else f"{view.name} · ", download("stories", view.search())]
+        return story_rows(frame, view, now), note
+
+    @app.callback(
+        Output("where", "href", allow_duplicate=True),
+        Input("mood", "selectedData"),
+        State("where", "search"),
+        prevent_initial_call=True,
+    )
+    def picked(selected: dict[str, Any] | None, search: str | None) -> Any:
+        pick = picked_span(selected, parse(search))
+        return no_update if pick is None else series_path("all") + parse(search).search(pick=pick)
+
+
+def lead(table: pd.DataFrame, view: View, usual: float | None) -> list[Any]:
+    row = table[table["series"] == "all"]
+    if row.empty or not row.iloc[0]["stories"]:
+        return [empty(f"No stories, {view.name}. Choose a longer time above, or look at the page Health.")]
+    first = row.iloc[0]
+    share = first["negative"] / first["stories"]
+    parts = [
+        number(signed(first["score"]), f"mood of all news, {view.name}"),
+        number(signed(first["change"]), "against as long before") if first["change"] == first["change"] else None,
+        number(signed(first["score"] - usual), "against two weeks") if usual is not None else None,
+        number(f"{first['stories']:,}", f"stories, {first['negative']:,} ({share:.0%}) negative"),
+    ]
+    return [part for part in parts if part is not None]
+
+
+def series_rows(
+    table: pd.DataFrame, usual: dict[str, float], names: dict[str, str], view: View
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": row.series,
+            "href": series_path(row.series) + view.frame,
+            "name": pretty(row.series, names),
+            "kind": KINDS.get(row.series.partition(":")[0], ""),
+            "score": real(row.score),
+            "change": real(row.change),
+            "off": real(row.score - usual[row.series]) if row.series in usual else None,
+            "stories": row.stories,
+            "negative": row.negative,
+            "trend": figures.sparkline(row.trend),
+            "say": f"from {_say(row.trend)}",
+        }
+        for row in table.itertuples()
+        if row.stories
+    ]
+
+
+def _say(trend: list[float]) -> str:
+    known = [value for value in trend if value == value]
+    return f"{figure(known[0])} to {figure(known[-1])}" if known else "nothing"
+
+
+def heat_of(table: pd.DataFrame, view: View, begin: datetime, end: datetime) -> Any:
+    topics = table[table["series"].str.startswith("topic:") & (table["stories"] > 0)]
+    topics = topics.sort_values("stories", ascending=False)
+    rows = [(row.series.removeprefix("topic:").replace("-", " "), row.trend) for row in topics.itertuples()]
+    bins = len(rows[0][1]) if rows else 0
+    return figures.heat(rows, [view.local(begin + (end - begin) * ((at + 0.5) / bins)) for at in range(bins)])
+
+
+def normal(data: Data, begin: datetime, end: datetime, freq_s: int) -> pd.Series | None:
+    """How many stories are usual at each time: the mean of the same time of day on the days before."""
+    began = data.ask(watching.begun, "all")
+    days = min((floor_time(begin, 86_400) - began).days, NORMAL_DAYS) if began else 0
+    if days < 1:
+        return None
+    counts = [
+        data.ask(queries.mood, "all", _whole(begin, freq_s, day), _whole(end, freq_s, day), freq_s)["stories"]
+        for day in range(1, days + 1)
+    ]
+    mean: pd.Series = pd.concat(counts, axis=1).mean(axis=1)
+    return mean.rolling(3, center=True, min_periods=1).mean()
+
+
+def _whole(time: datetime, freq_s: int, days_before: int) -> datetime:
+    """To the point, so that the days before are asked for once a point and not at each beat."""
+    return floor_time(time, freq_s) - timedelta(days=days_before)
+
+
+def events(incidents: pd.DataFrame, view: View, names: dict[str, str]) -> list[figures.Event]:
+    return [
+        figures.Event(
+            view.local(row.since),
+            view.local(row.until) if isinstance(row.until, datetime) and row.until == row.until else None,
+            figures.short(pretty(row.series, names), 14),
+        )
+        for row in incidents.itertuples()
+    ]

@@ -1,0 +1,93 @@
+"""Each rule, what it asks, and what it found in the past four weeks."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pandas as pd
+from dash import Dash, Input, Output, dcc, html
+
+from dashboard.data import Data
+from dashboard.frame import in_thread
+from dashboard.parts import age, empty, heading, series_link
+from dashboard.view import View, incident_path, parse
+from moodwire.settings import Rule
+from moodwire.store import watching
+
+PAST = timedelta(weeks=4)
+LISTED = 12  # incidents of a rule
+
+
+def layout(path: str, data: Data) -> Any:
+    return [html.H1("Rules"), html.Div(empty("Loading …"), id="rules")] if path == "/rules" else None
+
+
+def register(app: Dash, data: Data) -> None:
+    @app.callback(Output("rules", "children"), Input("beat", "data"), Input("where", "search"))
+    @in_thread
+    def rules(beat: str, search: str | None) -> Any:
+        now, view = datetime.fromisoformat(beat), parse(search)
+        if not data.settings.rules:
+            return empty("There is no rule, so there is no alarm. Write one under [[rules]] in moodwire.toml.")
+        found = data.ask(watching.incidents, None, now - PAST, None, None)
+        return [part for rule in data.settings.rules for part in section(rule, found, data.names, view, now)]
+
+
+def section(rule: Rule, found: pd.DataFrame, names: dict[str, str], view: View, now: datetime) -> list[Any]:
+    mine = found[found["rule"] == rule.name]
+    told = ", ".join(rule.channels) or "every channel"
+    return [
+        heading(rule.name, f"{len(mine)} incident{'s' * (len(mine) != 1)} in four weeks; tells {told}"),
+        html.P(in_words(rule)),
+        html.Div(
+            [
+                html.Section(listed(mine, names, view, now)),
+                html.Section(html.Pre(html.Code(snippet(rule)), tabIndex=0)),
+            ],
+            className="columns",
+        ),
+    ]
+
+
+def in_words(rule: Rule) -> str:
+    return (
+        f"Fires for {', '.join(rule.series)} when at least {rule.minimum_stories} negative stories come within "
+        f"{age(timedelta(seconds=rule.window_s))} and the chance of so many, by the {rule.baseline_days:g} days "
+        f"before, is at most {rule.tail:g}. It is over after {age(timedelta(seconds=rule.cooldown_s))} of quiet."
+    )
+
+
+def listed(mine: pd.DataFrame, names: dict[str, str], view: View, now: datetime) -> Any:
+    if mine.empty:
+        return empty("It has found nothing in the past four weeks.")
+    lines = []
+    for row in mine.head(LISTED).itertuples():
+        end = row.until if isinstance(row.until, datetime) and row.until == row.until else now
+        lines.append(
+            html.Li(
+                [
+                    "▲ " if row.state != "resolved" else "✓ ",
+                    dcc.Link(view.clock(row.since), href=incident_path(row.incident_id) + view.frame),
+                    " ",
+                    series_link(row.series, names, view),
+                    f", {row.observed:.0f} where {row.expected:.2g} were expected, lasted {age(end - row.since)}",
+                ]
+            )
+        )
+    more = len(mine) - len(lines)
+    return [html.Ul(lines, className="marks"), html.P(f"and {more} more", className="note") if more > 0 else None]
+
+
+def snippet(rule: Rule) -> str:
+    """The rule as moodwire.toml says it."""
+    lines = ["[[rules]]"]
+    for name, value in msgspec.to_builtins(rule).items():
+        if isinstance(value, list | tuple):
+            lines.append(f"{name} = [{', '.join(_quoted(item) for item in value)}]")
+        else:
+            lines.append(f"{name} = {_quoted(value) if isinstance(value, str) else f'{value:g}'}")
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()  # a JSON string is a TOML string

@@ -1,0 +1,239 @@
+"""One series closely: its course, what is uncertain about it, its incidents, its stories; and others beside it."""
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+import dash_mantine_components as dmc
+import pandas as pd
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
+
+from dashboard import figures
+from dashboard.data import Data
+from dashboard.frame import in_thread
+from dashboard.pages.overview import events
+from dashboard.parts import (
+    called,
+    download,
+    empty,
+    graph,
+    number,
+    picked_span,
+    signed,
+    stories_grid,
+    story_rows,
+)
+from dashboard.view import COMPARED, View, incident_path, parse, pretty, series_path
+from moodwire.store import queries, watching
+from moodwire.store.find import Filter, course, find
+
+SHOWN = 300  # stories
+PREFIX = "/series/"
+
+
+def layout(path: str, data: Data) -> Any:
+    if not path.startswith(PREFIX):
+        return None
+    name = unquote(path.removeprefix(PREFIX))
+    return [
+        html.Div([html.H1(pretty(name, data.names)), html.Div(id="one-now", className="lead")], className="lead"),
+        html.Div(
+            [
+                dmc.MultiSelect(
+                    id="also",
+                    data=[],
+                    placeholder="compare with …",
+                    searchable=True,
+                    clearable=True,
+                    hidePickedOptions=True,
+                    maxValues=COMPARED - 1,
+                    limit=50,
+                    size="xs",
+                    style={"flex": "1 1 280px", "maxWidth": 620},
+                    **called("compare with up to five other series"),
+                ),
+                dmc.Select(
+                    id="cross",
+                    data=[],
+                    placeholder="only those also about, or from …",
+                    searchable=True,
+                    clearable=True,
+                    limit=50,
+                    size="xs",
+                    style={"flex": "1 1 280px", "maxWidth": 620},
+                    **called("only stories that are also about a topic or company, or from a source"),
+                ),
+            ],
+            className="choices",
+        ),
+        graph("one-mood", f"score and number of stories of {pretty(name, data.names)} over time"),
+        html.Div(id="one-incidents"),
+        html.H2(["Its stories", html.Small(id="one-note")]),
+        stories_grid("one-stories", 520),
+    ]
+
+
+def register(app: Dash, data: Data) -> None:
+    @app.callback(
+        Output("one-mood", "figure"),
+        Output("one-now", "children"),
+        Output("one-incidents", "children"),
+        Input("beat", "data"),
+        Input("where", "search"),
+        State("where", "pathname"),
+    )
+    @in_thread
+    def chart(beat: str, search: str | None, path: str | None) -> Any:
+        name, view = named(path), parse(search)
+        begin, end = view.times(datetime.fromisoformat(beat))
+        frame = _local(data.ask(course, name, begin, end, view.freq_s), view)
+        found = data.ask(watching.incidents, name, begin, end, 20)
+        pick = (view.local(view.pick[0]), view.local(view.pick[1])) if view.pick else None
+        revision = f"{name}{view.frame}"
+        if view.also:
+            others = [
+                (pretty(also, data.names), _local(data.ask(course, also, begin, end, view.freq_s), view))
+                for also in view.also
+            ]
+            drawn = figures.compared([(pretty(name, data.names), frame), *others], revision, pick)
+        else:
+            late = data.ask(watching.revised, name, begin, end, view.freq_s)
+            drawn = figures.course(frame, revision, events=events(found, view, {}), late=_local(late, view), pick=pick)
+        return drawn, totals(frame, view, data.usual(begin).get(name)), listed(found, view)
+
+    @app.callback(
+        Output("one-stories", "rowData"),
+        Output("one-note", "children"),
+        Input("beat", "data"),
+        Input("where", "search"),
+        State("where", "pathname"),
+    )
+    @in_thread
+    def stories(beat: str, search: str | None, path: str | None) -> Any:
+        name, view, now = named(path), parse(search), datetime.fromisoformat(beat)
+        begin, end = view.pick or view.times(now)
+        open_end = None if view.pick is None and view.between is None else end
+        frame = data.ask(find, Filter(name), begin, open_end, SHOWN)
+        rows = story_rows(frame, view, now)
+        return rows, note(name, view, len(rows))
+
+    @app.callback(
+        Output("where", "search", allow_duplicate=True),
+        Input("one-mood", "selectedData"),
+        State("where", "search"),
+        prevent_initial_call=True,
+    )
+    def picked(selected: dict[str, Any] | None, search: str | None) -> Any:
+        pick = picked_span(selected, parse(search))
+        return no_update if pick is None else parse(search).search(pick=pick)
+
+    @app.callback(
+        Output("also", "data"),
+        Output("also", "value"),
+        Output("cross", "data"),
+        Input("where", "search"),
+        State("beat", "data"),
+        State("where", "pathname"),
+    )
+    @in_thread
+    def choices(search: str | None, beat: str, path: str | None) -> Any:
+        name, view = named(path), parse(search)
+        options = known_series(data, datetime.fromisoformat(beat), view)
+        of = {option["value"] for option in options}
+        missing = [{"value": also, "label": pretty(also, data.names)} for also in view.also if also not in of]
+        others = [option for option in [*options, *missing] if option["value"] != name]
+        sources = [{"value": f"source:{source}", "label": f"from {source}"} for source in data.ask(watching.sources)]
+        taken = {"all", *name.split("+")}
+        single = [
+            option for option in [*others, *sources] if option["value"] not in taken and "+" not in option["value"]
+        ]
+        return others, list(view.also), single
+
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("moodwire", "compare"),
+        Output("shown", "data", allow_duplicate=True),
+        Input("also", "value"),
+        prevent_initial_call=True,
+    )
+
+    @app.callback(
+        Output("where", "href", allow_duplicate=True),
+        Input("cross", "value"),
+        State("where", "pathname"),
+        State("where", "search"),
+        prevent_initial_call=True,
+    )
+    def cross(other: str | None, path: str | None, search: str | None) -> Any:
+        if not other:
+            return no_update
+        name = named(path)
+        return series_path(other if name == "all" else f"{name}+{other}") + parse(search).frame
+
+
+def named(path: str | None) -> str:
+    return unquote((path or "").removeprefix(PREFIX))
+
+
+def known_series(data: Data, now: datetime, view: View) -> list[dict[str, str]]:
+    """What there were stories of, busiest first, as choices."""
+    begin, end = view.times(now)
+    table = data.ask(queries.overview, end, end - begin).sort_values("stories", ascending=False)
+    return [{"value": name, "label": pretty(name, data.names)} for name in table["series"]]
+
+
+def totals(frame: pd.DataFrame, view: View, usual: float | None) -> list[Any]:
+    stories = int(frame["stories"].sum())
+    if not stories:
+        return [empty(f"No stories, {view.name}: choose a longer time above.")]
+    score = frame["score_sum_e4"].sum() / stories / 1e4
+    negative = int(frame["negative"].sum())
+    parts = [
+        number(signed(score), view.name),
+        number(signed(score - usual), "against two weeks before") if usual is not None else None,
+        number(f"{stories:,}", f"stories, {negative:,} ({negative / stories:.0%}) negative"),
+    ]
+    return [part for part in parts if part is not None]
+
+
+def listed(incidents: pd.DataFrame, view: View) -> Any:
+    if incidents.empty:
+        return None
+    return html.Ul(
+        [
+            html.Li(
+                [
+                    "▲ " if row.state != "resolved" else "✓ ",
+                    dcc.Link(f"{view.clock(row.since)}: {row.state}", href=incident_path(row.incident_id) + view.frame),
+                    f", {row.reason}",
+                ],
+                className=row.state,
+            )
+            for row in incidents.itertuples()
+        ],
+        className="marks",
+    )
+
+
+def note(name: str, view: View, count: int) -> list[Any]:
+    asked = View(series=name, span=view.span, between=view.pick or view.between, zone=view.zone)
+    parts: list[Any] = [f"the newest {count}, " if count == SHOWN else f"{count}, "]
+    if view.pick is None:
+        parts.append(f"{view.name} · drag over a part of the chart for its stories · ")
+    else:
+        parts += [
+            f"{view.clock(view.pick[0])} – {view.clock(view.pick[1])} · ",
+            dcc.Link("all again", href=view.search(pick=None) or "?"),
+            " · ",
+            dcc.Link("zoom in", href=view.search(pick=None, between=view.pick)),
+            " · ",
+        ]
+    return [
+        *parts,
+        download("stories", asked.search(), "stories as CSV"),
+        " · ",
+        download("course", asked.search(), "course as CSV"),
+    ]
+
+
+def _local(frame: pd.DataFrame, view: View) -> pd.DataFrame:
+    return frame.assign(start=view.local(frame["start"]))

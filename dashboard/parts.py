@@ -1,0 +1,209 @@
+"""What several pages are made of."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import dash_ag_grid as dag
+import pandas as pd
+import plotly.graph_objects as go
+from dash import dcc, html
+
+from dashboard import figures
+from dashboard.view import Span, View, incident_path, pretty, series_path
+from moodwire.records import Alert, Evidence
+
+STORIES = 60
+
+STORY_COLUMNS = [
+    {"field": "time", "headerName": "When", "cellRenderer": "When", "width": 76},
+    {"field": "score", "headerName": "Score", "cellRenderer": "Score", "width": 74, "type": "rightAligned"},
+    {"field": "title", "headerName": "Story", "cellRenderer": "Story", "flex": 1, "minWidth": 180},
+]
+
+
+def grid(
+    id_: str,
+    columns: Sequence[dict[str, Any]],
+    height: int,
+    row: int = 28,
+    label: str = "",
+    none: str = "Nothing in this time.",
+) -> Any:
+    """A table. It keeps scroll, sort and focus while its rows change."""
+    return html.Div(
+        dag.AgGrid(
+            id=id_,
+            columnDefs=list(columns),
+            rowData=None,
+            defaultColDef={"sortable": True, "resizable": True, "suppressHeaderMenuButton": True},
+            dashGridOptions={
+                "rowHeight": row,
+                "headerHeight": 30,
+                "floatingFiltersHeight": 38,
+                "animateRows": False,
+                "ensureDomOrder": True,
+                "enableCellTextSelection": True,
+                "theme": {"function": "moodwireTheme(agGrid)"},
+                "localeText": {"loadingOoo": "Loading …", "noRowsToShow": none},
+            },
+            getRowId="params.data.key",
+            style={"height": height},
+        ),
+        role="region",
+        **called(label or id_),
+    )
+
+
+def stories_grid(id_: str, height: int) -> Any:
+    return grid(id_, STORY_COLUMNS, height, 46, "stories")
+
+
+def graph(id_: str, label: str, height: int = 300) -> Any:
+    # No height of its own: the figure has one.
+    return html.Div(
+        dcc.Graph(
+            id=id_,
+            figure=figures.plain(go.Figure(), height).update_layout(xaxis_visible=False, yaxis_visible=False),
+            config={"displaylogo": False, "displayModeBar": False, "scrollZoom": False},
+            style={"height": "auto"},
+        ),
+        role="figure",
+        className="figure",
+        **called(label),
+    )
+
+
+def called(name: str) -> dict[str, Any]:
+    """What a screen reader calls a part."""
+    return {"aria-label": name}
+
+
+def heading(text: str, note: Any = "") -> Any:
+    return html.H2([text, html.Small(note)])
+
+
+def number(value: Any, note: str) -> Any:
+    return html.Div([value, html.Small(note)], className="number")
+
+
+def empty(text: str) -> Any:
+    return html.Div(text, className="empty")
+
+
+def download(what: str, search: str, text: str = "all as CSV") -> Any:
+    return html.A(text, href=f"/export/{what}.csv{search}", className="download", download="")
+
+
+def signed(value: float) -> Any:
+    if value != value:
+        return html.Span("–", className="faint")
+    kind = "good" if value > 0.05 else "bad" if value < -0.05 else "even"
+    return html.Span(figure(value), className=kind)
+
+
+def figure(score: float) -> str:
+    return f"{round(score, 2) + 0.0:+.2f}".replace("-", "−").replace("+0.00", "0.00")
+
+
+def real(value: float) -> float | None:
+    return None if value is None or value != value else round(float(value), 4)
+
+
+def age(delta: timedelta) -> str:
+    seconds = max(delta.total_seconds(), 0)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+
+
+def external(title: str, url: str) -> Any:
+    """A title, linked only where the address is one of the web. Always text."""
+    text = html.Bdi(title)
+    if not url.startswith(("http://", "https://")):
+        return html.Span(text)
+    return html.A(text, href=url, target="_blank", rel="noopener noreferrer")
+
+
+def series_link(series: str, names: Mapping[str, str], view: View) -> Any:
+    return dcc.Link(pretty(series, names), href=series_path(series) + view.frame)
+
+
+def picked_span(selected: Mapping[str, Any] | None, view: View) -> Span | None:
+    """The part of a chart that was dragged over."""
+    span = (selected or {}).get("range", {}).get("x")
+    if not span:
+        return None
+    first, last = sorted(view.utc(str(time)) for time in span)
+    return (first, last) if first < last else None
+
+
+def story_rows(frame: pd.DataFrame, view: View, now: datetime) -> list[dict[str, Any]]:
+    today = now - timedelta(days=1)
+    return [
+        {
+            "key": row.story_id,
+            "time": row.published_at.isoformat(),
+            "clock": view.clock(row.published_at, "%H:%M:%S" if row.published_at > today else "%H:%M"),
+            "day": view.clock(row.published_at, "%d %b"),
+            "score": real(row.score),
+            "title": row.title,
+            "url": row.url,
+            "topic": _link(f"topic:{row.topic}", row.topic.replace("-", " "), view) if row.topic else None,
+            "about": [
+                {**_link(f"entity:{entity['symbol']}", entity["symbol"], view), "score": entity["score"]}
+                for entity in row.entities[:4]
+            ],
+            "copies": row.copies,
+            "source": _link(f"source:{row.source}", row.source, view),
+        }
+        for row in frame.itertuples()
+    ]
+
+
+def _link(series: str, text: str, view: View) -> dict[str, Any]:
+    return {"text": text, "href": series_path(series) + view.frame}
+
+
+def incident_card(alert: Alert, names: Mapping[str, str], view: View, stories: int = 3) -> Any:
+    mark = "▲ " if alert.state != "resolved" else "✓ "
+    return html.Article(
+        [
+            html.H3(
+                [
+                    mark,
+                    series_link(alert.series, names, view),
+                    f": {alert.state} ",
+                    html.Small(["since ", view.clock(alert.since), ", rule ", alert.rule, " · "]),
+                    dcc.Link("timeline", href=incident_path(alert.incident_id) + view.frame),
+                ]
+            ),
+            html.P(alert.reason),
+            evidence_list(alert.evidence[:stories]),
+        ],
+        className=f"incident {alert.state}",
+    )
+
+
+def evidence_list(evidence: Sequence[Evidence]) -> Any:
+    if not evidence:
+        return None
+    return html.Ol(
+        [
+            html.Li(
+                [
+                    external(story.title, story.url),
+                    html.Span(f" {story.source}, {copies(story.copies)}, ", className="faint"),
+                    signed(story.score),
+                ]
+            )
+            for story in evidence
+        ],
+        className="evidence",
+    )
+
+
+def copies(count: int) -> str:
+    return "one article" if count == 1 else f"{count} copies"

@@ -1,0 +1,126 @@
+"""Finding stories: by series (one, or several crossed), source, sentiment, time and words."""
+
+import re
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import pandas as pd
+import sqlalchemy as sa
+
+from moodwire.records import WINDOW_S
+from moodwire.store import queries, schema
+from moodwire.store.db import Store
+
+LABELS = {"negative": -1, "neutral": 0, "positive": 1}
+_SOURCE = "source:"
+
+
+class Filter(NamedTuple):
+    """What to look for; empty fields ask nothing.
+
+    A series is `all`, `topic:X`, `entity:Y`, `group:Z`, `source:N`, or several of them joined by `+`: the stories that
+    count for each of them, with the label and score they have for the first.
+    """
+
+    series: str = "all"
+    label: str = ""  # negative, neutral or positive
+    words: str = ""  # as typed: words, "phrases", -without
+    source: str = ""
+
+    @property
+    def counted(self) -> list[str]:
+        """The series it crosses, the first one giving label and score."""
+        return [part for part in self.series.split("+") if part and not part.startswith(_SOURCE)] or ["all"]
+
+    @property
+    def sources(self) -> list[str]:
+        parts = [part.removeprefix(_SOURCE) for part in self.series.split("+") if part.startswith(_SOURCE)]
+        return [*parts, self.source] if self.source else parts
+
+    @property
+    def is_window_series(self) -> bool:
+        """Whether windows are kept of it."""
+        return len(self.counted) == 1 and not (self.sources or self.label or self.words)
+
+
+def find(
+    store: Store, wanted: Filter, start: datetime | None = None, end: datetime | None = None, limit: int | None = None
+) -> pd.DataFrame:
+    """Columns of `queries.stories`: one row a story, newest first, by the first of its articles that is wanted."""
+    if wanted.is_window_series:
+        return queries.stories(store, wanted.counted[0], start, end, limit)
+    if wanted.words and not match_of(wanted.words):
+        limit = 0  # words of which none can be looked for find nothing
+    return queries.stories_of(store, _first_of_story(store, wanted, start, end), limit)
+
+
+def course(store: Store, series: str, start: datetime, end: datetime, freq_s: int) -> pd.DataFrame:
+    """Columns of `queries.mood`, for any series that `Filter` can name."""
+    wanted = Filter(series)
+    if wanted.is_window_series:
+        return queries.mood(store, wanted.counted[0], start, end, freq_s)
+    rows = _first_of_story(store, wanted, start, end).subquery()
+    label = rows.c.label
+    query = sa.select(
+        queries.bin_of(store, rows.c.start, freq_s).label("bin"),
+        sa.func.count().label("articles"),
+        sa.func.count().label("stories"),
+        *(sa.func.count().filter(label == value).label(name) for name, value in LABELS.items()),
+        sa.func.sum(rows.c.score_e4).label("score_sum_e4"),
+    ).group_by("bin")
+    return queries.filled(queries.fetch(store, query), start, end, freq_s)
+
+
+def match_of(words: str) -> str:
+    """An FTS5 expression for what was typed; empty where nothing can be looked for. No operator is let through."""
+    wanted: list[str] = []
+    without: list[str] = []
+    for phrase, sign, word in re.findall(r'"([^"]*)"|(-?)([^\s"]+)', words.replace("\0", " ")):
+        text = phrase or word
+        if not re.search(r"\w", text):
+            continue
+        (without if sign else wanted).append(f'"{text}"')
+    if not wanted:
+        return ""
+    if words.rstrip()[-1:] not in {'"', ""} and not without:
+        wanted[-1] += "*"  # still being typed
+    return " AND ".join(wanted) + "".join(f" NOT {text}" for text in without)
+
+
+def _first_of_story(store: Store, wanted: Filter, start: datetime | None, end: datetime | None) -> sa.Select[Any]:
+    """Rows of `counted` that are wanted, one a story: the first."""
+    base, *others = wanted.counted
+    c, a = schema.counted.c, schema.articles.c
+    rank = sa.func.row_number().over(partition_by=c.story_id, order_by=(c.start, c.partition, c.offset)).label("rank")
+    query = sa.select(c.id, c.revision, c.story_id, c.score_e4, c.start, c.label, c.offset, rank)
+    joined: sa.FromClause = schema.counted
+    for name in others:
+        also = schema.counted.alias()
+        place = (also.c[part] == c[part] for part in ("start", "partition", "offset"))
+        joined = joined.join(also, sa.and_(also.c.series == name, *place))
+    if wanted.sources or wanted.words:
+        joined = joined.join(schema.articles, sa.and_(a.id == c.id, a.revision == c.revision))
+        # The window is implied by the time of publication; said, it lets the store go from an article to its row.
+        query = query.where(c.start == queries.bin_time(store, a.published_at, WINDOW_S))
+    conditions = [c.series == base, c.first_article]
+    conditions += [a.source == name for name in wanted.sources]
+    if wanted.label:
+        conditions.append(c.label == LABELS[wanted.label])
+    if wanted.words:
+        conditions.append(_has_words(store, wanted.words))
+    if start is not None:
+        conditions.append(c.start >= start)
+    if end is not None:
+        conditions.append(c.start < end)
+    ranked = query.select_from(joined).where(*conditions).subquery()
+    names = ("id", "revision", "story_id", "score_e4", "start", "label", "offset")
+    return sa.select(*(ranked.c[name] for name in names)).where(ranked.c.rank == 1)
+
+
+def _has_words(store: Store, words: str) -> sa.ColumnElement[bool]:
+    a = schema.articles.c
+    if store.sqlite:
+        matching = sa.text("select rowid from articles_words where articles_words match :match")
+        return a.seq.in_(matching.bindparams(match=match_of(words) or '""').columns(sa.column("rowid")))
+    text = sa.func.to_tsvector(sa.literal_column("'english'"), a.title + " " + a.body)  # as the index has it
+    return text.bool_op("@@")(sa.func.websearch_to_tsquery(sa.literal_column("'english'"), words))

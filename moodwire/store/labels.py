@@ -1,0 +1,87 @@
+"""Labels as people correct them: kept with who and when, for training; past series never change by them."""
+
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+import sqlalchemy as sa
+
+from moodwire.store import queries, schema
+from moodwire.store.db import Store
+
+Head = Literal["sentiment", "topic"]
+_OF_MODEL = ("id", "revision", "model", "p_negative", "p_neutral", "p_positive", "topic", "p_topic")
+
+
+class Correction(NamedTuple):
+    id: str
+    revision: int
+    head: Head
+    label: str
+    was: str  # what the model said
+    model: str
+    who: str
+    at: datetime
+
+
+def correct(store: Store, correction: Correction) -> int:
+    """Keep it; returns its number. A later one of the same article and head outweighs it."""
+    with store.write() as connection:
+        result = connection.execute(sa.insert(schema.labels).values(**correction._asdict()))
+        return int(result.inserted_primary_key[0])  # type: ignore[index]
+
+
+def take_back(store: Store, number: int, who: str) -> bool:
+    """Forget one's own correction; False if it is not there or someone else's."""
+    ours = sa.and_(schema.labels.c.seq == number, schema.labels.c.who == who)
+    with store.write() as connection:
+        return connection.execute(sa.delete(schema.labels).where(ours)).rowcount > 0
+
+
+def corrections(
+    store: Store, series: str | None, start: datetime | None, end: datetime | None, limit: int | None
+) -> pd.DataFrame:
+    """The last word on each article and head, newest first, with the text that it is about. `series` is not asked."""
+    c, a = schema.labels.c, schema.articles.c
+    newest = sa.select(sa.func.max(c.seq)).group_by(c.id, c.revision, c.head)
+    query = (
+        sa.select(c.at, c.who, c.head, c.label, c.was, c.model, c.id, c.revision, a.source, a.title, a.body)
+        .join_from(schema.labels, schema.articles, sa.and_(a.id == c.id, a.revision == c.revision))
+        .where(c.seq.in_(newest))
+        .order_by(c.seq.desc())
+        .limit(limit)
+    )
+    if start is not None:
+        query = query.where(c.at >= start)
+    if end is not None:
+        query = query.where(c.at < end)
+    return queries.fetch(store, query)
+
+
+def to_label(store: Store, now: datetime, within: timedelta, limit: int) -> pd.DataFrame:
+    """First copies of recent stories that no one has labelled, those first of which the model is least sure.
+
+    Columns: the article's id, revision, source, url, title, body, published_at, and the model's opinion.
+    """
+    s, a = schema.scores.c, schema.articles.c
+    done = sa.select(schema.labels.c.seq).where(schema.labels.c.id == a.id, schema.labels.c.revision == a.revision)
+    surest = sa.case(
+        (sa.and_(s.p_neutral >= s.p_negative, s.p_neutral >= s.p_positive), s.p_neutral),
+        (s.p_negative >= s.p_positive, s.p_negative),
+        else_=s.p_positive,
+    )
+    query = (
+        sa.select(*(s[name] for name in _OF_MODEL), a.source, a.url, a.title, a.body, a.published_at)
+        .join_from(schema.scores, schema.articles, sa.and_(a.id == s.id, a.revision == s.revision))
+        .where(s.published_at >= now - within, a.id == a.story_id, ~sa.exists(done.correlate(schema.articles)))
+        .order_by(surest, a.id)
+        .limit(limit)
+    )
+    return queries.fetch(store, query)
+
+
+def sentiment_of(row: Any) -> str:
+    """The model's label of a row with its probabilities; a tie goes to neutral, then negative."""
+    if row.p_neutral >= row.p_negative and row.p_neutral >= row.p_positive:
+        return "neutral"
+    return "negative" if row.p_negative >= row.p_positive else "positive"

@@ -1,0 +1,154 @@
+"""What the pages ask beside charts: whether anything changed, how the parts are doing, incidents with all they left."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import pandas as pd
+import sqlalchemy as sa
+
+from moodwire.records import Alert, decode
+from moodwire.store import queries, schema
+from moodwire.store.db import Store
+
+SCORE_BINS = 20  # of [-1, 1]
+
+
+class IncidentFile(NamedTuple):
+    """All that an incident left."""
+
+    row: Mapping[str, Any]  # of `incidents`
+    alerts: list[Alert]  # its changes of state, oldest first
+    deliveries: pd.DataFrame  # one row a message
+
+
+def mark(store: Store) -> str:
+    """A text that changes when there is something new to show; cheap enough to ask several times a second."""
+    t, a, d = schema.ticks.c, schema.articles.c, schema.deliveries.c
+    with store.read() as connection:
+        trends = connection.execute(sa.select(t.positions).where(t.name == "trends")).scalar()
+        newest = connection.execute(sa.select(sa.func.max(schema.alerts.c.known_at))).scalar()
+        sent = connection.execute(sa.select(sa.func.count()).where(d.status == "waiting")).scalar()
+        label = connection.execute(sa.select(sa.func.max(schema.labels.c.seq))).scalar()
+        article = None if trends else connection.execute(sa.select(sa.func.max(a.seq))).scalar()
+    return f"{trends} {article} {newest} {sent} {label}"
+
+
+def incidents(
+    store: Store, series: str | None, start: datetime | None, end: datetime | None, limit: int | None
+) -> pd.DataFrame:
+    """One row an incident, newest first, with the figures and reason of its first alarm."""
+    i, a = schema.incidents.c, schema.alerts.c
+    query = (
+        sa.select(i.incident_id, i.rule, i.series, i.state, i.since, i.until, a.record)
+        .join_from(
+            schema.incidents,
+            schema.alerts,
+            sa.and_(a.incident_id == i.incident_id, a.state == "firing"),
+            isouter=True,
+        )
+        .order_by(i.since.desc(), i.incident_id)
+        .limit(limit)
+    )
+    if series:
+        query = query.where(i.series == series)
+    if start is not None:  # it lasted into the span
+        query = query.where(sa.or_(i.until.is_(None), i.until >= start))
+    if end is not None:
+        query = query.where(i.since < end)
+    frame = queries.fetch(store, query)
+    found = [_alert(data) for data in frame.pop("record")]
+    frame["observed"] = [alert.observed if alert else None for alert in found]
+    frame["expected"] = [alert.expected if alert else None for alert in found]
+    frame["log10_tail"] = [alert.log10_tail if alert else None for alert in found]
+    frame["reason"] = [alert.reason if alert else "" for alert in found]
+    return frame
+
+
+def incident(store: Store, incident_id: str) -> IncidentFile | None:
+    i, a, d = schema.incidents.c, schema.alerts.c, schema.deliveries.c
+    with store.read() as connection:
+        row = connection.execute(sa.select(schema.incidents).where(i.incident_id == incident_id)).mappings().first()
+        if row is None:
+            return None
+        data = connection.execute(
+            sa.select(a.record).where(a.incident_id == incident_id).order_by(a.at, a.known_at)
+        ).scalars()
+        alerts = [alert for alert in map(_alert, data) if alert]
+    columns = [d[name] for name in ("channel", "state", "status", "attempts", "created_at", "delivered_at", "next_at")]
+    sent = sa.select(*columns, d.last_error).where(d.incident_id == incident_id).order_by(d.created_at, d.channel)
+    return IncidentFile(dict(row), alerts, queries.fetch(store, sent))
+
+
+def usual(store: Store, start: datetime, end: datetime) -> dict[str, float]:
+    """By series: the mean score of the stories published in a span."""
+    w = schema.windows.c
+    query = (
+        sa.select(w.series, sa.func.sum(w.stories), sa.func.sum(w.score_sum_e4))
+        .where(w.start >= start, w.start < end)
+        .group_by(w.series)
+    )
+    with store.read() as connection:
+        rows = connection.execute(query)
+        return {series: float(total) / int(n) / 1e4 for series, n, total in rows if n >= queries.COMPARABLE}
+
+
+def begun(store: Store, series: str) -> datetime | None:
+    """The first window of a series."""
+    w = schema.windows.c
+    with store.read() as connection:
+        query = sa.select(w.start).where(w.series == series).order_by(w.start).limit(1)
+        return connection.execute(query).scalar()
+
+
+def revised(store: Store, series: str, start: datetime, end: datetime, freq_s: int) -> pd.DataFrame:
+    """Stories by the time they tell of that came too late to be fresh: columns start, stories."""
+    c = schema.counted.c
+    query = (
+        sa.select(queries.bin_of(store, c.start, freq_s).label("bin"), sa.func.count().label("stories"))
+        .where(c.series == series, c.first_story, sa.not_(c.fresh), c.start >= start, c.start < end)
+        .group_by("bin")
+        .order_by("bin")
+    )
+    rows = queries.fetch(store, query)
+    times = pd.to_datetime(rows["bin"].astype("int64") * freq_s, unit="s", utc=True)
+    return pd.DataFrame({"start": times, "stories": rows["stories"].astype("int64")})
+
+
+def supply(store: Store, now: datetime) -> dict[str, tuple[int, datetime]]:
+    """By source, of those heard of in the last 30 days: articles of the last 24 hours, and when the newest was seen."""
+    a = schema.articles.c
+    daily = sa.func.count().filter(a.published_at >= now - timedelta(days=1))
+    query = (
+        sa.select(a.source, daily, sa.func.max(a.seen_at))
+        .where(a.published_at >= now - timedelta(days=30))
+        .group_by(a.source)
+    )
+    with store.read() as connection:
+        return {source: (count, last) for source, count, last in connection.execute(query)}
+
+
+def score_shares(store: Store, start: datetime, end: datetime) -> pd.DataFrame:
+    """How many scores of each model fall in each of SCORE_BINS parts of [-1, 1]: columns model, bin, count."""
+    s = schema.scores.c
+    part = (s.score + 1) * (SCORE_BINS / 2)
+    raw = sa.cast(part if store.sqlite else sa.func.floor(part), sa.Integer)  # SQLite cuts off, PostgreSQL rounds
+    query = (
+        sa.select(s.model, raw.label("bin"), sa.func.count().label("count"))
+        .where(s.published_at >= start, s.published_at < end)
+        .group_by(s.model, "bin")
+    )
+    frame = queries.fetch(store, query)
+    frame["bin"] = frame["bin"].astype("int64").clip(0, SCORE_BINS - 1)
+    return frame.groupby(["model", "bin"], as_index=False)["count"].sum()
+
+
+def sources(store: Store) -> list[str]:
+    """The names under which articles came in."""
+    with store.read() as connection:
+        return sorted(connection.execute(sa.select(schema.articles.c.source).distinct()).scalars())
+
+
+def _alert(data: bytes | None) -> Alert | None:
+    record = decode(data) if data else None
+    return record if isinstance(record, Alert) else None

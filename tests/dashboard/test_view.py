@@ -1,0 +1,116 @@
+"""The address says the whole view; figures and rows are made by pure functions of frames."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard import figures
+from dashboard.pages.health import stability
+from dashboard.pages.rules import snippet
+from dashboard.view import COMPARED, SPANS, View, parse
+from moodwire.configfile import load
+from moodwire.csvfile import csv_of
+from moodwire.settings import Rule
+from moodwire.store.find import LABELS
+
+NOW = datetime(2024, 3, 4, 12, 0, tzinfo=UTC)
+TIMES = st.integers(0, 10**9).map(lambda s: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
+RANGES = st.none() | st.tuples(TIMES, TIMES).map(sorted).filter(lambda p: p[0] < p[1]).map(tuple)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+VIEWS = st.builds(
+    View,
+    span=st.sampled_from(sorted(SPANS)),
+    between=RANGES,
+    pick=RANGES,
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Tokyo"]),
+    also=st.lists(TEXT.filter(bool), unique=True, max_size=COMPARED - 1).map(tuple),
+    series=TEXT,
+    source=TEXT,
+    label=st.sampled_from(["", *LABELS]),
+    words=TEXT,
+)
+
+
+@given(VIEWS)
+def test_an_address_gives_back_the_view(view: View) -> None:
+    again = parse(view.search())
+    if view.between is not None:  # then the span is of no account
+        view = View(**{**view.__dict__, "span": again.span})
+    assert again == view
+
+
+@given(st.text())
+def test_any_address_gives_a_view(search: str) -> None:
+    begin, end = parse(search).times(NOW)
+    assert begin < end
+
+
+@given(TIMES, st.sampled_from(["UTC", "Asia/Tokyo", "America/New_York"]))
+def test_what_an_axis_shows_is_the_time_again(time: datetime, zone: str) -> None:
+    view = View(zone=zone)
+    again = view.utc(str(view.local(time)))
+    assert again == time or (zone == "America/New_York" and again == time - timedelta(hours=1))  # shown twice a year
+
+
+def frame(counts: list[tuple[int, int, int]]) -> pd.DataFrame:
+    start = pd.date_range("2024-03-04", periods=len(counts), freq="h")
+    result = pd.DataFrame(counts, columns=["negative", "neutral", "positive"])
+    result.insert(0, "start", start)
+    result["stories"] = result[["negative", "neutral", "positive"]].sum(axis=1)
+    result["score"] = (result["positive"] - result["negative"]) / result["stories"].where(result["stories"] > 0)
+    return result
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 50)] * 3), min_size=1, max_size=8))
+def test_the_band_holds_the_score_and_narrows_with_more_stories(counts: list[tuple[int, int, int]]) -> None:
+    few, many = frame(counts), frame([(a * 10, b * 10, c * 10) for a, b, c in counts])
+    known = few["stories"] > 0
+    low, high = figures.band(few)
+    assert ((low <= few["score"]) & (few["score"] <= high))[known].all()
+    assert low[~known].isna().all()
+    inside = known & (low > -1) & (high < 1)
+    low10, high10 = figures.band(many)
+    assert ((high10 - low10) < (high - low))[inside].all()
+
+
+def test_a_figure_marks_what_lasted_and_keeps_the_readers_zoom() -> None:
+    course = frame([(1, 2, 3), (0, 0, 0), (4, 0, 0)])
+    event = figures.Event(course["start"].iloc[2] + pd.Timedelta(minutes=90), None, "<b>X</b>")
+    figure = figures.course(course, "v", events=[event], pick=(course["start"].iloc[0], course["start"].iloc[1]))
+    assert [note.text for note in figure.layout.annotations if "▲" in note.text] == ["▲ &lt;b&gt;X&lt;/b&gt;"]
+    begin, end = map(pd.Timestamp, figure.layout.xaxis.range)
+    assert begin <= pd.Timestamp(figure.layout.shapes[1].x0) <= end, "an event after the last point is shown too"
+    assert figure.layout.uirevision == "v"
+    assert len(figure.layout.selections) == 1
+
+
+def test_labels_of_compared_series_do_not_cover_each_other() -> None:
+    courses = [(f"series {number}", frame([(1, 1, 1)])) for number in range(6)]
+    figure = figures.compared(courses, "v")
+    heights = sorted(note.y for note in figure.layout.annotations if note.text.startswith("series "))
+    assert len(heights) == 6
+    assert all(b - a > 0.1 for a, b in pairwise(heights))
+    assert heights[-1] <= 1
+
+
+def test_a_shift_of_scores_is_measured() -> None:
+    assert stability([0.5, 0.5], [0.5, 0.5]) == 0
+    assert stability([0.9, 0.1], [0.1, 0.9]) > 0.25
+
+
+def test_a_formula_is_made_plain_and_numbers_are_left() -> None:
+    text = csv_of(pd.DataFrame({"title": ["=1+1", "@x", "plain"], "score": [-0.5, 0.1, 0.0]}))
+    assert text.splitlines() == ["title,score", "'=1+1,-0.5", "'@x,0.1", "plain,0.0"]
+
+
+@pytest.mark.parametrize("rule", [Rule(name="r"), Rule(name="a b", series=("all",), tail=1e-7, channels=("desk",))])
+def test_a_rules_snippet_is_the_rule(rule: Rule, tmp_path: Path) -> None:
+    channel = '\n[[channels]]\nkind = "webhook"\nname = "desk"\nurl = "https://example.org/"\n'
+    file = tmp_path / "moodwire.toml"
+    file.write_text(snippet(rule) + "\n" + channel)
+    assert load(file, {}).rules == (rule,)

@@ -1,0 +1,130 @@
+"""Finding stories by series, crossing, source, sentiment and words, and the labels that people give."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from moodwire.store import labels, queries, schema
+from moodwire.store.articles import Draft, store_articles
+from moodwire.store.db import Store
+from moodwire.store.find import Filter, course, find, match_of
+from moodwire.store.labels import Correction
+from moodwire.store.scores import store_scores
+from tests.helpers import T0, after, scored
+
+NEWS = (  # title, source, label, series beside `all`
+    ("Refinery burns down", "Wire", "negative", ("entity:X", "topic:energy")),
+    ("Bank wins the contract", "Wire", "positive", ("entity:Y", "topic:energy")),
+    ("Bank burns through cash", "Post", "negative", ("entity:Y", "entity:X")),
+    ("Über die Märkte", "Post", "neutral", ("topic:energy",)),
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('store') / 'moodwire.db'}")
+    store.upgrade()
+    fill(store)
+    yield store
+    store.close()
+
+
+def fill(store: Store) -> None:
+    for number, (title, source, label, series) in enumerate(NEWS):
+        draft = Draft(f"a{number}", source, "", title, "", "en", after(60 * number), after(60 * number + 1))
+        store_articles(store, [draft], lambda new: new.id)
+        record = replace(scored(number, 60 * number, label, ("all", *series)), source=source)
+        store_scores(store, [record], timedelta(hours=2))
+
+
+def titles(store: Store, wanted: Filter) -> list[str]:
+    return list(find(store, wanted, T0, T0 + timedelta(hours=1))["title"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Filter(), [3, 2, 1, 0]),
+        (Filter("entity:X"), [2, 0]),
+        (Filter("entity:X+topic:energy"), [0]),
+        (Filter("topic:energy+source:Wire"), [1, 0]),
+        (Filter("source:Post"), [3, 2]),
+        (Filter(source="Post", label="negative"), [2]),
+        (Filter(words="burn"), [2, 0]),
+        (Filter(words='"burns down"'), [0]),
+        (Filter(words="burns -cash"), [0]),
+        (Filter(words="uber markte"), [3]),
+        (Filter("entity:Y", "positive", "bank"), [1]),
+        (Filter(words="-cash"), []),
+        (Filter(words="&"), []),
+    ],
+)
+def test_what_is_wanted_is_found(store: Store, wanted: Filter, found: list[int]) -> None:
+    assert titles(store, wanted) == [NEWS[number][0] for number in found]
+
+
+def test_a_crossing_has_a_course_of_its_stories(store: Store) -> None:
+    end = T0 + timedelta(minutes=4)
+    frame = course(store, "topic:energy+source:Wire", T0, end, 60)
+    assert list(frame["stories"]) == [1, 1, 0, 0, 0]
+    assert list(frame["negative"]) == [1, 0, 0, 0, 0]
+    assert frame["score"].iloc[0] == pytest.approx(-0.7)
+
+
+@given(st.text(max_size=40))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+def test_nothing_that_is_typed_is_an_error(store: Store, words: str) -> None:
+    found = titles(store, Filter(words=words))
+    if not words.strip():
+        assert len(found) == (0 if words else 4)
+
+
+@given(st.lists(st.sampled_from(["AND", "NOT", "OR", "NEAR(", "*", "^", "a:", '"', "-x", "word"]), max_size=6))
+def test_operators_are_words(parts: list[str]) -> None:
+    outside = match_of(" ".join(parts)).split('"')[::2]
+    assert set("".join(outside).split()) <= {"AND", "NOT", "*"}
+
+
+def test_the_index_of_words_follows_the_articles(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'moodwire.db'}")
+    store.upgrade()
+    fill(store)
+    with store.write() as connection:
+        connection.execute(sa.delete(schema.articles).where(schema.articles.c.id == "a0"))
+        connection.execute(sa.update(schema.articles).where(schema.articles.c.id == "a1").values(title="Ship sinks"))
+        connection.execute(sa.text("insert into articles_words(articles_words, rank) values ('integrity-check', 1)"))
+    assert titles(store, Filter(words="burns")) == ["Bank burns through cash"]
+    assert titles(store, Filter(words="sinking")) == ["Ship sinks"]
+    assert titles(store, Filter(words="contract")) == []
+    store.close()
+
+
+def test_the_last_word_on_an_article_counts_and_only_ones_own_is_taken_back(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'moodwire.db'}")
+    store.upgrade()
+    fill(store)
+
+    def say(id_: str, label: str, who: str, at: float) -> int:
+        return labels.correct(store, Correction(id_, 1, "sentiment", label, "negative", "m@1", who, after(at)))
+
+    def held() -> list[tuple[str, str, str]]:
+        frame = labels.corrections(store, None, None, None, None)
+        return list(zip(frame["id"], frame["label"], frame["who"], strict=True))
+
+    say("a0", "neutral", "Ada", 1)
+    second = say("a0", "positive", "Bob", 2)
+    say("a2", "neutral", "Ada", 3)
+    assert held() == [("a2", "neutral", "Ada"), ("a0", "positive", "Bob")]
+    assert not labels.take_back(store, second, "Ada")
+    assert labels.take_back(store, second, "Bob")
+    assert held() == [("a2", "neutral", "Ada"), ("a0", "neutral", "Ada")]
+    waiting = labels.to_label(store, after(600), timedelta(days=1), 10)
+    assert set(waiting["id"]) == {"a1", "a3"}
+    assert len(queries.stories(store)) == 4  # what was counted stays
+    store.close()
