@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from moodwire.errors import AssignmentLost, BadInput
 from moodwire.stream.embedded import EmbeddedLog
 from moodwire.stream.log import Log, Message
+from tests.helpers import kafka_log
 
-LOGS: dict[str, Callable[[Path], Log]] = {"embedded": lambda folder: EmbeddedLog(folder, partitions=3)}
+LOGS: dict[str, Callable[[Path], Log]] = {
+    "embedded": lambda folder: EmbeddedLog(folder, partitions=3),
+    "kafka": lambda folder: kafka_log(f"{folder.name}."),
+}
 
 
 @pytest.fixture(params=LOGS)
