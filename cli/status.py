@@ -45,22 +45,20 @@ def run(place: Place, settings: Settings) -> int:
 
 def dead_letters(place: Place, settings: Settings) -> int:
     """Each once, by its place."""
-    if not (place.log / f"{DEAD_LETTERS}.db").is_file():
+    if settings.stream.kind == "embedded" and not (place.log / f"{DEAD_LETTERS}.db").is_file():
         print("no dead letters")
         return 0
     log = open_log(place, settings)
     found = {}
-    position = 0
-    while messages := log.read(DEAD_LETTERS, position, 500):
-        position = messages[-1].offset + 1
-        for message in messages:
-            try:
-                letter = decode(message.value)
-            except BadInput as error:
-                print(f"offset {message.offset}: {error}")
-                continue
-            if isinstance(letter, DeadLetter):
-                found[letter.topic, letter.partition, letter.offset, letter.reason] = letter
+    for message in log.records(DEAD_LETTERS):
+        try:
+            letter = decode(message.value)
+        except BadInput as error:
+            print(f"offset {message.offset}: {error}")
+            continue
+        if isinstance(letter, DeadLetter):
+            found[letter.topic, letter.partition, letter.offset, letter.reason] = letter
+    log.close()
     for letter in found.values():
         print(
             f"{letter.at:%Y-%m-%d %H:%M:%S}  {letter.stage}  "

@@ -1,4 +1,4 @@
-"""Real services for the tests, on loopback and free ports: started when first asked for, once a run, and stopped with it.
+"""Real services for the tests, on loopback and free ports: started when first asked for, once a run.
 
 Where what they need is missing, the tests that ask for them fail and say so: `./run test` installs it.
 """
@@ -35,6 +35,7 @@ class Service:
         atexit.register(self._end, folder)
 
     def start(self) -> None:
+        """From the main thread: it is the end of the starting thread that ends the service."""
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -42,6 +42,7 @@ SESSION_S = 15.0  # a consumer that was killed, and does not come back, loses it
 IDLE_S = 0.05  # the poll thread waits so long for records before it looks for commits to make
 QUEUE_RECORDS = 4_000  # fetched and not yet taken: above these the partitions are paused …
 QUEUE_BYTES = 16_000_000
+_ODD = "backslashreplace"  # what is no Unicode in a key becomes an escape
 _LOG = logging.getLogger(__name__)
 
 
@@ -52,7 +53,7 @@ class Broker(NamedTuple):
     prefix: str = ""  # before the names of topics and groups, where a cluster is shared
     partitions: int = 6  # of topics that are not there yet
     replication: int = -1  # -1: as the broker is set
-    security: Mapping[str, Any] = {}  # noqa: RUF012 - passed to kafka-python as it is; never changed
+    security: Mapping[str, Any] = {}
 
 
 class KafkaLog:
@@ -86,7 +87,7 @@ class KafkaLog:
                     producer.send(
                         self._broker.prefix + topic,
                         value=value,
-                        key=key.encode("utf-8", "surrogatepass"),
+                        key=key.encode("utf-8", _ODD),
                         partition=partition_of(key, count) if partition is None else partition,
                     )
                     for key, value, partition in entries
@@ -97,7 +98,8 @@ class KafkaLog:
         except StreamError:
             with self._lock:  # what it may still hold must not follow later
                 self._producer_client = None
-            producer.close(timeout=0)
+            with suppress(KafkaError):
+                producer.close(timeout=0)
             raise
 
     def records(self, topic: str) -> Iterator[Message]:
@@ -166,7 +168,11 @@ class KafkaLog:
             max_poll_records=1000,
             **self._common(),
         )
-        client.subscribe([self._broker.prefix + topic], listener=listener)
+        name = self._broker.prefix + topic
+        client.subscribe([name], listener=listener)
+        # Before the group is joined: a member that learns of the partitions while it joins would join once more, and
+        # kafka-python forgets a join that a short poll did not see the end of.
+        client.partitions_for_topic(name)
         return client
 
     def group(self, topic: str, group: str) -> str:
@@ -181,6 +187,7 @@ class KafkaLog:
             "bootstrap_servers": list(self._broker.servers),
             "client_id": f"moodwire-{self._instance}",
             "request_timeout_ms": round(1000 * REQUEST_S),
+            "bootstrap_timeout_ms": round(1000 * GIVE_UP_S),
             "reconnect_backoff_max_ms": 1000,
             **self._broker.security,
         }
@@ -217,10 +224,8 @@ class KafkaLog:
             }
             with self._told(f"make topic {topic}"):
                 admin = self._admin()
-                try:
+                with suppress(TopicAlreadyExistsError):
                     _tried(lambda: admin.create_topics({name: spec}))
-                except TopicAlreadyExistsError:
-                    pass
                 admin.wait_for_topics([name])
                 (found,) = admin.describe_topics([name])
                 self._known[topic] = len(found["partitions"])
@@ -234,7 +239,7 @@ class KafkaLog:
             raise StreamError(f"Kafka at {', '.join(self._broker.servers)}: cannot {what}: {error!r}") from error
 
 
-class KafkaConsumer(ConsumerRebalanceListener):
+class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python is not typed
     """Reads a topic for a group. A thread of its own fetches ahead, up to a bound, and keeps the membership alive
     however long a batch takes; what it does for the reading thread (commits) is asked of it by `_ask`.
     """
@@ -250,7 +255,7 @@ class KafkaConsumer(ConsumerRebalanceListener):
         self._handed: set[int] = set()  # partitions of which records were given out since they were assigned
         self._joined = False
         self._closing = False
-        self._error: KafkaError | None = None
+        self._error: Exception | None = None
         self._last_lag = 0
         self._thread = threading.Thread(target=self._run, name=f"poll {topic}", daemon=True)
         self._thread.start()
@@ -357,7 +362,7 @@ class KafkaConsumer(ConsumerRebalanceListener):
                     self._changed.notify_all()
                     if full and not self._asks:
                         self._changed.wait(IDLE_S)
-        except KafkaError as error:
+        except Exception as error:  # told to whoever reads
             self._fail(error)
         finally:
             with self._changed:
@@ -374,7 +379,7 @@ class KafkaConsumer(ConsumerRebalanceListener):
             do, answer = self._asks.popleft()
             try:
                 answer.set_result(do(client))
-            except KafkaError as error:
+            except Exception as error:
                 answer.set_exception(error)
 
     def _ask(self, do: Callable[[Client], Any]) -> Any:
@@ -416,7 +421,7 @@ class KafkaConsumer(ConsumerRebalanceListener):
             self._changed.notify_all()
         return found
 
-    def _fail(self, error: KafkaError) -> None:
+    def _fail(self, error: Exception) -> None:
         with self._changed:
             self._error = self._error or error
             self._closing = True
@@ -439,8 +444,7 @@ class KafkaConsumer(ConsumerRebalanceListener):
 
 
 def _message(record: Any) -> Message:
-    key = (record.key or b"").decode("utf-8", "surrogatepass")
-    return Message(record.partition, record.offset, key, record.value or b"")
+    return Message(record.partition, record.offset, (record.key or b"").decode("utf-8", _ODD), record.value or b"")
 
 
 def _tried(do: Callable[[], Any]) -> Any:

@@ -107,6 +107,18 @@ def test_lag_counts_what_is_left(open_log: Callable[[], Log]) -> None:
         assert consumer.lag() == log.lag("t", "g") == 3
 
 
+def test_what_is_kept_is_seen_without_a_group_and_lag_by_partition(open_log: Callable[[], Log]) -> None:
+    log = open_log()
+    assert list(log.records("t")) == []
+    log.append("t", [("k", str(number).encode(), number % 2) for number in range(1200)])
+    with log.consumer("t", "g") as consumer:
+        consumer.commit({message.partition: message.offset + 1 for message in consumer.poll(1, timeout_s=1)})
+        lags = log.lags("t", "g")
+    assert sum(lags.values()) == 1199
+    assert sorted(lags.values()) == [0, 599, 600]
+    assert sorted(int(message.value) for message in log.records("t")) == list(range(1200))
+
+
 def test_a_waiting_poll_gets_what_arrives(open_log: Callable[[], Log]) -> None:
     log = open_log()
     other = open_log()
