@@ -9,11 +9,13 @@ import sqlalchemy as sa
 
 from moodwire.records import MAX_RECORD_BYTES, Article, encode
 from moodwire.store import schema
-from moodwire.store.db import Store, fact, set_fact, upsert
+from moodwire.store.db import Store, fact, insert_absent, set_fact, take_turns, upsert
+from moodwire.store.partitions import registry
 from moodwire.stream.log import Log
 
 _CHUNK = 500
 _OUTBOX = "outbox"
+_REGISTERED = tuple(registry.c.keys())
 _COMPARED = ("id", "title", "body", "seen_at")  # of a first copy
 
 
@@ -59,7 +61,10 @@ def store_articles(
     An id with the same title and body is known; with others it is a new revision, of the same story. `story_of` is
     asked, in order, for the story of each new article: its own id if it is the first copy.
     """
+    store.make_room(schema.articles, (draft.seen_at for draft in drafts))
     with store.write() as connection:
+        # `seq` must grow as transactions end: the outbox would pass over what is kept later with a smaller one.
+        take_turns(connection, "articles")
         held = _held(connection, {draft.id for draft in drafts})
         rows: list[dict[str, Any]] = []
         revised = 0
@@ -74,7 +79,9 @@ def store_articles(
             revised += revision > 0
             rows.append(_row(draft, revision + 1, story, content))
         if rows:
-            connection.execute(sa.insert(schema.articles), rows)
+            insert_absent(connection, schema.articles, rows)
+            if not store.sqlite:
+                insert_absent(connection, registry, [{name: row[name] for name in _REGISTERED} for row in rows])
         if feed is not None:
             upsert(connection, schema.feeds, [{**feed, "items": _items(connection, feed["source"]) + len(rows)}])
         for name, value in (facts or {}).items():
@@ -182,7 +189,8 @@ def _content_hash(draft: Draft) -> str:
 
 def _held(connection: sa.Connection, ids: set[str]) -> dict[str, _Held]:
     """By article id."""
-    a = schema.articles.c
+    # PostgreSQL: the registry has no partitions to look through.
+    a = schema.articles.c if connection.dialect.name == "sqlite" else registry.c
     held: dict[str, _Held] = {}
     for chunk in _chunks(ids):
         query = sa.select(a.id, a.revision, a.content_hash, a.story_id).where(a.id.in_(chunk))

@@ -80,6 +80,10 @@ class EmbeddedLog:
             yield from messages
             start = messages[-1].offset + 1
 
+    def record(self, topic: str, partition: int, offset: int) -> Message | None:
+        found = self.read(topic, offset, 1)
+        return found[0] if found and found[0][:2] == (partition, offset) else None
+
     def consumer(self, topic: str, group: str) -> "EmbeddedConsumer":
         return EmbeddedConsumer(self, topic, group)
 

@@ -116,6 +116,20 @@ class KafkaLog:
             finally:
                 client.close(autocommit=False)
 
+    def record(self, topic: str, partition: int, offset: int) -> Message | None:
+        place = self.place(topic, partition)
+        with self._told(f"read topic {topic}"):
+            client = Client(group_id=None, auto_offset_reset="earliest", max_poll_records=1, **self._common())
+            try:
+                client.assign([place])
+                if not client.beginning_offsets([place])[place] <= offset < client.end_offsets([place])[place]:
+                    return None
+                client.seek(place, offset)
+                found = client.poll(timeout_ms=1000 * REQUEST_S).get(place, [])
+                return _message(found[0]) if found and found[0].offset == offset else None
+            finally:
+                client.close(autocommit=False)
+
     def consumer(self, topic: str, group: str) -> "KafkaConsumer":
         self.partitions(topic)  # a consumer of a topic that is not there yet would wait
         with self._lock:

@@ -56,6 +56,9 @@ class Log(Protocol):
     def records(self, topic: str) -> Iterator[Message]:
         """All that is kept of a topic now, for no group."""
 
+    def record(self, topic: str, partition: int, offset: int) -> Message | None:
+        """The record at a place; None if it is not kept any more, or never was."""
+
     def close(self) -> None: ...
 
 

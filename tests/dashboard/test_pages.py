@@ -20,9 +20,8 @@ from moodwire.stage import Context
 from moodwire.store.articles import Draft, store_articles
 from moodwire.store.incidents import store_alerts
 from moodwire.store.scores import store_scores
-from moodwire.store.windows import store_windows
+from moodwire.store.windows import Totals, store_windows, window_of
 from tests.helpers import context, scored
-from trends.count import Totals, window_of
 
 NOW = datetime.now(UTC)
 SETTINGS = Settings(

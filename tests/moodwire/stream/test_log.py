@@ -116,7 +116,10 @@ def test_what_is_kept_is_seen_without_a_group_and_lag_by_partition(open_log: Cal
         lags = log.lags("t", "g")
     assert sum(lags.values()) == 1199
     assert sorted(lags.values()) == [0, 599, 600]
-    assert sorted(int(message.value) for message in log.records("t")) == list(range(1200))
+    kept = list(log.records("t"))
+    assert sorted(int(message.value) for message in kept) == list(range(1200))
+    assert log.record("t", kept[700].partition, kept[700].offset) == kept[700]
+    assert log.record("t", kept[700].partition, 999_999) is None
 
 
 def test_a_waiting_poll_gets_what_arrives(open_log: Callable[[], Log]) -> None:
