@@ -124,7 +124,7 @@ class Stream(Section, frozen=True, kw_only=True):
     kind: Literal["embedded", "kafka"] = "embedded"
     servers: tuple[str, ...] = ()  # host:port; Kafka only, as all that follows
     prefix: str = "moodwire."  # before the names of topics and groups
-    partitions: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 6  # of topics that are not there yet
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1  # of topics that are not there yet
     replication: Annotated[int, msgspec.Meta(ge=-1)] = -1  # copies of each; -1: as the broker is set
     instance: str = ""  # this classifier's name among those that share the work; empty: the host's
     security: Security = Security()

@@ -51,7 +51,7 @@ class Broker(NamedTuple):
 
     servers: tuple[str, ...]
     prefix: str = ""  # before the names of topics and groups, where a cluster is shared
-    partitions: int = 6  # of topics that are not there yet
+    partitions: int = 1  # of topics that are not there yet
     replication: int = -1  # -1: as the broker is set
     security: Mapping[str, Any] = {}
 

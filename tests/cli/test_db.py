@@ -1,5 +1,6 @@
 """`moodwire db` and `moodwire dead-letters retry`, on both stores and both streams."""
 
+import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -8,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from cli import db, status
-from cli.stages import open_log, open_store
+from cli.stages import now, open_log, open_store
 from moodwire.errors import BadInput
 from moodwire.records import DeadLetter, encode
 from moodwire.settings import Place, Settings, Store, Stream
 from moodwire.stage import DEAD_LETTERS
-from moodwire.store import schema
+from moodwire.store import queries, schema
 from moodwire.store.scores import store_scores
 from tests import services
 from tests.helpers import T0, article, scored
@@ -50,8 +51,14 @@ def test_the_store_is_checked_pruned_and_backed_up(
     with pytest.raises(BadInput, match="--to FILE"):
         db.run(place, settings, "backup", None)
     if kind == "sqlite":
-        restored = Settings(store=Store(url=f"sqlite:///{copy}"))
-        assert db.run(place, restored, "check", None) == 0
+        address = f"sqlite:///{copy}"
+    else:
+        address = services.postgres().database()
+        plain = address.replace("+psycopg", "")
+        subprocess.run(["pg_restore", "--clean", "--if-exists", "--dbname", plain, str(copy)], check=True)
+    restored = Settings(store=Store(url=address))
+    assert db.run(place, restored, "check", None) == 0
+    assert len(queries.windows_as_of(open_store(place, restored), as_of=now())) == 1, "what it held is there"
     store.close()
 
 
