@@ -4,7 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import pytest
@@ -68,7 +68,9 @@ def test_the_schema_is_the_migrations_last_word(store: Store) -> None:
 def test_times_come_back_in_utc_to_the_microsecond(store: Store) -> None:
     seen = T0 + timedelta(microseconds=1)
     put(store, draft("a", "t")._replace(seen_at=seen))
-    assert queries.last_article(store) == seen
+    found = queries.last_article(store)
+    assert found == seen
+    assert found.tzinfo is UTC, "whatever the server's zone"
 
 
 def test_a_transaction_is_kept_whole_or_not_at_all(store: Store) -> None:
