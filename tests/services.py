@@ -27,8 +27,9 @@ class Service:
     """A process that ends with this one, whatever happens to this one, and can be hung, killed and started again."""
 
     def __init__(self, command: Sequence[str], folder: Path, user: str | None = None) -> None:
-        drop = ["--reuid", user, "--regid", user, "--clear-groups"] if user else []
-        self._command = ["setpriv", "--pdeathsig", "KILL", *drop, "--", *command]
+        drop = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--"] if user else []
+        # In this order: a change of user forgets the signal.
+        self._command = [*drop, "setpriv", "--pdeathsig", "KILL", "--", *command]
         self._log = folder / "service.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.user = user
