@@ -141,9 +141,14 @@ def look_verbs(verbs: Verbs) -> None:
     query.add_argument("--to", dest="end", metavar="T", help="published before this (UTC)")
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")
     query.add_argument("--limit", type=int, metavar="N", help="the newest N rows")
+    query.add_argument("--as-of", metavar="T", help="windows: as they were known then (UTC)")
 
-    dead = verbs.add("dead-letters", _dead_letters, "what could not be used, and why")
-    dead.add_argument("action", choices=("list",))
+    dead = verbs.add("dead-letters", _dead_letters, "what could not be used, and why; `retry` puts it back, each once")
+    dead.add_argument("action", choices=("list", "retry"))
+
+    db = verbs.add("db", _db, "the store: bring it to this version, drop what is old, check it, back it up")
+    db.add_argument("action", choices=("upgrade", "prune", "check", "backup"))
+    db.add_argument("--to", type=Path, metavar="FILE", help="backup: where to")
 
 
 def alerts_verbs(alerts: argparse.ArgumentParser) -> None:
@@ -351,13 +356,19 @@ def _alerts(a: argparse.Namespace, place: Place, settings: Settings) -> int:
 def _query(a: argparse.Namespace, place: Place, settings: Settings) -> int:
     from cli import query
 
-    return query.run(place, settings, a.what, a.series, a.start, a.end, a.format, a.limit)
+    return query.run(place, settings, a.what, a.series, a.start, a.end, a.format, a.limit, a.as_of)
 
 
 def _dead_letters(a: argparse.Namespace, place: Place, settings: Settings) -> int:
     from cli import status
 
-    return status.dead_letters(place, settings)
+    return status.dead_letters(place, settings) if a.action == "list" else status.retry(place, settings)
+
+
+def _db(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import db
+
+    return db.run(place, settings, a.action, a.to)
 
 
 def _classify(a: argparse.Namespace, place: Place, settings: Settings) -> int:

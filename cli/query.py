@@ -2,6 +2,7 @@
 
 import sys
 from datetime import datetime
+from functools import partial
 
 import pandas as pd
 from rich.console import Console
@@ -23,17 +24,21 @@ def run(
     end: str | None,
     format_: str,
     limit: int | None,
+    as_of: str | None,
 ) -> int:
     """Raises BadInput for a time that cannot be read."""
     store = open_store(place, settings)
+    known = _time(as_of)
+    if known is not None and what != "windows":
+        raise BadInput("--as-of goes with windows: they are counted anew from the scores that were known then")
     ask = {
         "articles": queries.articles,
         "stories": queries.stories,
-        "windows": queries.windows,
+        "windows": queries.windows if known is None else partial(queries.windows_as_of, as_of=known),
         "alerts": queries.alerts,
         "labels": labels.corrections,
     }[what]
-    frame = ask(store, series, _time(start), _time(end), limit)
+    frame = ask(store, series=series, start=_time(start), end=_time(end), limit=limit)
     if format_ == "csv":
         frame.to_csv(sys.stdout, index=False, date_format="%Y-%m-%dT%H:%M:%S.%f%z")
     elif format_ == "json":

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -10,12 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from moodwire.errors import AssignmentLost, BadInput
+import msgspec
+
+from moodwire.errors import AssignmentLost, BadInput, StreamError
 from moodwire.settings import Place, Settings
 from moodwire.stage import Context
 from moodwire.store.db import Store
 from moodwire.store.health import Pulse
 from moodwire.stream.embedded import EmbeddedLog
+from moodwire.stream.log import Log
 
 STAGES = ("ingest", "classifier", "trends", "alerts", "dashboard")  # in the order of the flow
 
@@ -32,8 +36,24 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_log(place: Place, settings: Settings) -> EmbeddedLog:
-    return EmbeddedLog(place.log, retention_s=settings.retention.stream_days * 86_400)
+def open_log(place: Place, settings: Settings, instance: str = "look") -> Log:
+    """The log of the configuration. instance: by which Kafka knows a consumer again. Raises StreamError."""
+    stream, retention_s = settings.stream, settings.retention.stream_days * 86_400
+    if stream.kind == "embedded":
+        return EmbeddedLog(place.log, retention_s=retention_s)
+    try:
+        from moodwire.stream.kafka import Broker, KafkaLog
+    except ImportError as error:
+        raise StreamError(f"Kafka needs an extra ({error}): pip install 'moodwire[kafka]'") from error
+    security = msgspec.structs.asdict(stream.security)
+    return KafkaLog(
+        Broker(stream.servers, stream.prefix, stream.partitions, stream.replication, security), instance, retention_s
+    )
+
+
+def instance_of(stage: str, settings: Settings) -> str:
+    """Classifiers share the work, each by a name of its own; of the other stages one works at a time."""
+    return (settings.stream.instance or socket.gethostname()) if stage == "classifier" else stage
 
 
 def open_store(place: Place, settings: Settings) -> Store:
@@ -49,7 +69,7 @@ def run_stage(
 ) -> None:
     """Until SIGTERM or SIGINT, or until the parent is gone; then what is in hand is finished."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    for chatty in ("alembic", "httpx"):
+    for chatty in ("alembic", "httpx", "kafka"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -60,7 +80,7 @@ def run_stage(
         place=place,
         settings=settings,
         store=store,
-        log=open_log(place, settings),
+        log=open_log(place, settings, instance_of(name, settings)),
         clock=now,
         pulse=Pulse(store, name, now),
         stop=stop,

@@ -1,4 +1,4 @@
-"""`moodwire status` and `moodwire dead-letters list`."""
+"""`moodwire status` and `moodwire dead-letters`."""
 
 from rich.console import Console
 from rich.table import Table
@@ -11,8 +11,10 @@ from moodwire.stage import DEAD_LETTERS
 from moodwire.store import queries
 from moodwire.store.health import stage_health
 from moodwire.store.sources import silent_sources
+from moodwire.stream.log import Message
 
 STALE_S = 15.0
+TOPICS = ("articles", "scored", "windows")  # that stages read
 
 
 def run(place: Place, settings: Settings) -> int:
@@ -49,22 +51,17 @@ def run(place: Place, settings: Settings) -> int:
 
 def dead_letters(place: Place, settings: Settings) -> int:
     """Each once, by its place."""
-    if not (place.log / f"{DEAD_LETTERS}.db").is_file():
+    if settings.stream.kind == "embedded" and not (place.log / f"{DEAD_LETTERS}.db").is_file():
         print("no dead letters")
         return 0
     log = open_log(place, settings)
     found = {}
-    position = 0
-    while messages := log.read(DEAD_LETTERS, position, 500):
-        position = messages[-1].offset + 1
-        for message in messages:
-            try:
-                letter = decode(message.value)
-            except BadInput as error:
-                print(f"offset {message.offset}: {error}")
-                continue
-            if isinstance(letter, DeadLetter):
-                found[letter.topic, letter.partition, letter.offset, letter.reason] = letter
+    for message in log.records(DEAD_LETTERS):
+        if (letter := _letter(message)) is None:
+            print(f"offset {message.offset}: not a dead letter")
+        else:
+            found[letter.topic, letter.partition, letter.offset, letter.reason] = letter
+    log.close()
     for letter in found.values():
         print(
             f"{letter.at:%Y-%m-%d %H:%M:%S}  {letter.stage}  "
@@ -74,3 +71,31 @@ def dead_letters(place: Place, settings: Settings) -> int:
             print(f"    {letter.excerpt[:160]!r}")
     print(f"{len(found)} dead letters")
     return 0
+
+
+def retry(place: Place, settings: Settings) -> int:
+    """Put the records of dead letters back into their topics, each once; what is still bad is set aside anew."""
+    log = open_log(place, settings, "retry")
+    back, gone = 0, 0
+    with log.consumer(DEAD_LETTERS, "retry") as consumer:
+        while messages := consumer.poll(100, timeout_s=1):
+            letters = [letter for letter in map(_letter, messages) if letter is not None]
+            for letter in {(letter.topic, letter.partition, letter.offset): letter for letter in letters}.values():
+                record = log.record(letter.topic, letter.partition, letter.offset) if letter.topic in TOPICS else None
+                if record is None:
+                    gone += 1
+                    continue
+                log.append(letter.topic, [(record.key, record.value, record.partition)])
+                back += 1
+            consumer.commit({message.partition: message.offset + 1 for message in messages})
+    log.close()
+    print(f"{back} records put back; {gone} are no records of the log, or no longer in it")
+    return 0
+
+
+def _letter(message: Message) -> DeadLetter | None:
+    try:
+        letter = decode(message.value)
+    except BadInput:
+        return None
+    return letter if isinstance(letter, DeadLetter) else None

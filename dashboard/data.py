@@ -25,7 +25,7 @@ class Data:
         self.store = store
         self.clock = clock
         self.settings = settings
-        self.names = {company.symbol: company.names[0] for company in settings.watchlist.companies if company.names}
+        self.names = {company.symbol: company.name for company in settings.watchlist.companies}
         self._answers: OrderedDict[Any, Future[Any]] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -156,6 +156,15 @@ def _kind_by_default(raw: dict[str, Any], section: str, kind: str) -> None:
 def _from_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
     url, port = environ.get("MOODWIRE_STORE_URL"), environ.get("MOODWIRE_DASHBOARD_PORT")
     store, dashboard = raw.setdefault("store", {}), raw.setdefault("dashboard", {})
+    stream = raw.setdefault("stream", {})
+    if isinstance(stream, dict):
+        if servers := environ.get("MOODWIRE_STREAM_SERVERS"):
+            stream["servers"] = [server.strip() for server in servers.split(",")]
+        if instance := environ.get("MOODWIRE_STREAM_INSTANCE"):
+            stream["instance"] = instance
+        security = stream.setdefault("security", {}) if environ.get("MOODWIRE_STREAM_PASSWORD") else None
+        if isinstance(security, dict):
+            security["sasl_plain_password"] = environ["MOODWIRE_STREAM_PASSWORD"]
     if url and isinstance(store, dict):
         store["url"] = url
     if port and isinstance(dashboard, dict):
@@ -227,6 +236,12 @@ def _several(cell: str | None) -> list[str]:
 
 def _relations(raw: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
     """What must hold between parts of the file."""
+    stream = raw.get("stream", {})
+    if stream.get("kind") == "kafka" and not stream.get("servers"):
+        yield ("stream",), 'servers is missing; add servers = ["host:9092"]'
+    security = stream.get("security", {})
+    if str(security.get("security_protocol", "")).startswith("SASL") and not security.get("sasl_mechanism"):
+        yield ("stream", "security"), 'sasl_mechanism is missing; add sasl_mechanism = "SCRAM-SHA-512" or "PLAIN"'
     for section, key in (("sources", "name"), ("rules", "name"), ("channels", "name"), ("quiet_hours", "name")):
         yield from _repeated([item[key] for item in raw.get(section, [])], (section,), key)
     companies = raw.get("watchlist", {}).get("companies", [])

@@ -7,6 +7,7 @@ MoodwireError                 exit code 1
 ├── StoreError                5   the store cannot be opened, is locked or is of another version
 ├── StreamError               6   the log cannot be read or written
 │   └── AssignmentLost        6   another consumer took over this group; what it had not committed is redone there
+│       └── Rebalanced        6   a part of the topic went to another member of the group; this one can go on
 ├── PortInUse                 7   the dashboard's address is taken
 └── AlreadyRunning            8   another moodwire works on this data folder
 """
@@ -44,6 +45,10 @@ class StreamError(MoodwireError):
 
 
 class AssignmentLost(StreamError):
+    pass
+
+
+class Rebalanced(AssignmentLost):
     pass
 
 

@@ -210,8 +210,28 @@ class Store(Section, frozen=True, kw_only=True):
     url: str = ""  # SQLAlchemy address; empty: moodwire.db in the data folder
 
 
+class Security(Section, frozen=True, kw_only=True):
+    """How to speak to Kafka; given to kafka-python as it is."""
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_plain_username: str | None = None
+    sasl_plain_password: str | None = None  # better: MOODWIRE_STREAM_PASSWORD
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_password: str | None = None
+    ssl_check_hostname: bool = True
+
+
 class Stream(Section, frozen=True, kw_only=True):
-    kind: Literal["embedded"] = "embedded"
+    kind: Literal["embedded", "kafka"] = "embedded"
+    servers: tuple[str, ...] = ()  # host:port; Kafka only, as all that follows
+    prefix: str = "moodwire."  # before the names of topics and groups
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1  # of topics that are not there yet
+    replication: Annotated[int, msgspec.Meta(ge=-1)] = -1  # copies of each; -1: as the broker is set
+    instance: str = ""  # this classifier's name among those that share the work; empty: the host's
+    security: Security = Security()
 
 
 class Model(Section, frozen=True, kw_only=True):

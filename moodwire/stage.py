@@ -1,12 +1,13 @@
 """What a stage is given, and the loop that the consuming stages share."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from moodwire.errors import BadInput
+from moodwire.errors import BadInput, Rebalanced
 from moodwire.records import AnyRecord, DeadLetter, decode, encode
 from moodwire.settings import Place, Settings
 from moodwire.store.db import Store
@@ -14,6 +15,7 @@ from moodwire.store.health import Pulse
 from moodwire.stream.log import Log, Message
 
 DEAD_LETTERS = "dead_letters"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,19 @@ def consume(  # the order in here is the order of writes of the design: store, a
 
     `handle` may return the positions to commit where it has not finished with all of the batch: by partition, the
     offset to go on from. A message that is no record becomes a dead letter.
-    Raises AssignmentLost when another consumer took over the group.
+    Raises AssignmentLost when another consumer took over the group; where only a part of the topic went to another
+    member it goes on.
     """
     with context.log.consumer(topic, group) as consumer:
         context.pulse.lag = consumer.lag
         while not context.stop.is_set():
             messages = consumer.poll(max_records, timeout_s=0.25)
             if messages:
-                consumer.commit(work(context, topic, messages, handle))
+                done = work(context, topic, messages, handle)
+                try:
+                    consumer.commit(done)
+                except Rebalanced as moved:  # all is idempotent: who has the records now does them again
+                    log.info("%s", moved)
                 context.pulse.processed(len(messages))
             context.pulse.beat()
 

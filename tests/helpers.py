@@ -11,12 +11,19 @@ from moodwire.stage import Context
 from moodwire.store.db import Store
 from moodwire.store.health import Pulse
 from moodwire.stream.embedded import EmbeddedLog
+from moodwire.stream.kafka import Broker, KafkaLog
+from tests import services
 
 T0 = datetime(2024, 3, 4, 12, 0, tzinfo=UTC)
 
 
 def after(seconds: float) -> datetime:
     return T0 + timedelta(seconds=seconds)
+
+
+def kafka_log(prefix: str, instance: str = "one", partitions: int = 3) -> KafkaLog:
+    """A log on the tests' broker, whose topics begin with the prefix."""
+    return KafkaLog(Broker((services.kafka().server,), prefix, partitions), instance)
 
 
 def context(

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
-from moodwire.records import WINDOW_S, Heartbeat, Scored, Tick, Window, floor_time
-from moodwire.store.windows import Counted, Key, Totals
+from moodwire.records import Heartbeat, Scored, Tick, Window, floor_time
+from moodwire.store.windows import Counted, Key, Totals, window_of
 
 
 def add(totals: Totals, row: Counted) -> Totals:
@@ -24,25 +24,6 @@ def add(totals: Totals, row: Counted) -> Totals:
             neutral += 1
             fresh_neutral += row.fresh
     return Totals(articles, negative, neutral, positive, fresh_negative, fresh_neutral, fresh_positive, score_sum)
-
-
-def window_of(key: Key, totals: Totals) -> Window:
-    return Window(
-        series=key[0],
-        start=key[1],
-        length_s=WINDOW_S,
-        articles=totals.articles,
-        stories=totals.negative + totals.neutral + totals.positive,
-        negative=totals.negative,
-        neutral=totals.neutral,
-        positive=totals.positive,
-        fresh_stories=totals.fresh_negative + totals.fresh_neutral + totals.fresh_positive,
-        fresh_negative=totals.fresh_negative,
-        fresh_neutral=totals.fresh_neutral,
-        fresh_positive=totals.fresh_positive,
-        score_sum_e4=totals.score_sum_e4,
-        revision=totals.articles,
-    )
 
 
 class Progress:

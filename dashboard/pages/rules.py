@@ -11,7 +11,7 @@ from dashboard.data import Data
 from dashboard.frame import in_thread
 from dashboard.parts import age, empty, heading, series_link
 from dashboard.view import View, incident_path, parse
-from moodwire.settings import Rule
+from moodwire.settings import AnyRule, ArticleRule, PickupRule, Rule, ScoreRule, ShareRule
 from moodwire.store import watching
 
 PAST = timedelta(weeks=4)
@@ -33,7 +33,7 @@ def register(app: Dash, data: Data) -> None:
         return [part for rule in data.settings.rules for part in section(rule, found, data.names, view, now)]
 
 
-def section(rule: Rule, found: pd.DataFrame, names: dict[str, str], view: View, now: datetime) -> list[Any]:
+def section(rule: AnyRule, found: pd.DataFrame, names: dict[str, str], view: View, now: datetime) -> list[Any]:
     mine = found[found["rule"] == rule.name]
     told = ", ".join(rule.channels) or "every channel"
     return [
@@ -49,12 +49,27 @@ def section(rule: Rule, found: pd.DataFrame, names: dict[str, str], view: View, 
     ]
 
 
-def in_words(rule: Rule) -> str:
-    return (
-        f"Fires for {', '.join(rule.series)} when at least {rule.minimum_stories} negative stories come within "
-        f"{age(timedelta(seconds=rule.window_s))} and the chance of so many, by the {rule.baseline_days:g} days "
-        f"before, is at most {rule.tail:g}. It is over after {age(timedelta(seconds=rule.cooldown_s))} of quiet."
-    )
+def in_words(rule: AnyRule) -> str:
+    series = ", ".join(rule.series)
+    over = f"It is over after {age(timedelta(seconds=rule.cooldown_s))} of quiet."
+    if isinstance(rule, Rule):
+        windows = ", ".join(age(timedelta(seconds=window)) for window in rule.windows)
+        return (
+            f"Fires for {series} when {rule.minimum_stories} or more negative stories in one of the windows ({windows}) "
+            f"are stranger, by the {rule.baseline_days:g} days before, than what quiet times bring "
+            f"{rule.false_alarms_per_week:g} times a week to the whole rule. {over}"
+        )
+    span = age(timedelta(seconds=rule.window_s))
+    match rule:
+        case ScoreRule():
+            what = f"the mean score of {rule.minimum_stories} or more stories within {span} is below {rule.below:+g}"
+        case ShareRule():
+            what = f"of {rule.minimum_stories} or more stories within {span} more than {rule.above:.0%} are negative"
+        case ArticleRule():
+            what = f"a story of topic {rule.topic} comes within {span}"
+        case PickupRule():
+            what = f"one story is carried by {rule.sources} or more sources within {span}"
+    return f"Fires for {series} when {what}. {over}"
 
 
 def listed(mine: pd.DataFrame, names: dict[str, str], view: View, now: datetime) -> Any:
@@ -78,16 +93,16 @@ def listed(mine: pd.DataFrame, names: dict[str, str], view: View, now: datetime)
     return [html.Ul(lines, className="marks"), html.P(f"and {more} more", className="note") if more > 0 else None]
 
 
-def snippet(rule: Rule) -> str:
+def snippet(rule: AnyRule) -> str:
     """The rule as moodwire.toml says it."""
     lines = ["[[rules]]"]
     for name, value in msgspec.to_builtins(rule).items():
         if isinstance(value, list | tuple):
-            lines.append(f"{name} = [{', '.join(_quoted(item) for item in value)}]")
+            lines.append(f"{name} = [{', '.join(_written(item) for item in value)}]")
         else:
-            lines.append(f"{name} = {_quoted(value) if isinstance(value, str) else f'{value:g}'}")
+            lines.append(f"{name} = {_written(value)}")
     return "\n".join(lines)
 
 
-def _quoted(text: str) -> str:
-    return msgspec.json.encode(text).decode()  # a JSON string is a TOML string
+def _written(value: str | float) -> str:
+    return msgspec.json.encode(value).decode() if isinstance(value, str) else f"{value:g}"  # JSON's strings are TOML's

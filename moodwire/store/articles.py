@@ -10,12 +10,14 @@ import sqlalchemy as sa
 
 from moodwire.records import MAX_RECORD_BYTES, Article, encode
 from moodwire.store import schema
-from moodwire.store.db import Store, fact, set_fact, upsert
+from moodwire.store.db import Store, fact, insert_absent, set_fact, take_turns, upsert
+from moodwire.store.partitions import registry
 from moodwire.store.sources import Fetch, count_fetch, count_items
 from moodwire.stream.log import Log
 
 _CHUNK = 500
 _OUTBOX = "outbox"
+_REGISTERED = tuple(registry.c.keys())
 _COMPARED = ("id", "title", "body", "seen_at")  # of a first copy
 
 
@@ -68,7 +70,10 @@ def store_articles(
     an article of its own, under an id made of both. `story_of` is asked, in order, for the story of each new article:
     its own id if it is the first copy.
     """
+    store.make_room(schema.articles, (draft.seen_at for draft in drafts))
     with store.write() as connection:
+        # `seq` must grow as transactions end: the outbox would pass over what is kept later with a smaller one.
+        take_turns(connection, "articles")
         shelf = _Shelf(connection, drafts)
         rows: list[dict[str, Any]] = []
         revised = 0
@@ -84,7 +89,9 @@ def store_articles(
             revised += revision > 1
             rows.append(_row(placed, revision, story, content))
         if rows:
-            connection.execute(sa.insert(schema.articles), rows)
+            insert_absent(connection, schema.articles, rows)
+            if not store.sqlite:
+                insert_absent(connection, registry, [{name: row[name] for name in _REGISTERED} for row in rows])
         marks = {(draft.id, draft.mark): draft.seen_at for draft in drafts if draft.mark}
         upsert(connection, schema.entries, [{"id": id_, "mark": m, "at": at} for (id_, m), at in marks.items()])
         if feed is not None:
@@ -266,7 +273,8 @@ def _content_hash(draft: Draft) -> str:
 
 def _held(connection: sa.Connection, ids: set[str]) -> dict[str, _Held]:
     """By article id."""
-    a = schema.articles.c
+    # PostgreSQL: the registry has no partitions to look through.
+    a = schema.articles.c if connection.dialect.name == "sqlite" else registry.c
     held: dict[str, _Held] = {}
     for chunk in _chunks(ids):
         query = sa.select(a.id, a.source, a.revision, a.content_hash, a.story_id).where(a.id.in_(chunk))

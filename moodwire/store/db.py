@@ -1,6 +1,6 @@
 """Opening the store, and its transactions. What is written and read stands beside this file, a module per matter."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
@@ -13,9 +13,18 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
 from moodwire.errors import StoreError
-from moodwire.store import schema
+from moodwire.store import partitions, schema
+from moodwire.store.bulk import BULK, copy_in
 
 BUSY_S = 30
+# A server that does not answer any more is noticed within half a minute.
+_PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # ms
+}
 
 
 class Store:
@@ -29,11 +38,13 @@ class Store:
             event.listen(self.engine, "connect", _sqlite_connect)
             event.listen(self.engine, "begin", _sqlite_begin)
         else:
-            self.engine = sa.create_engine(self.url)
+            self.engine = sa.create_engine(self.url, pool_pre_ping=True, connect_args=_PATIENCE)
+        self._reading = self.engine if self.sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     def upgrade(self) -> None:
         """Bring the schema to this version; several processes may do it at once."""
         with _told(self), as_file(files("moodwire.store") / "migrations") as scripts, self.write() as connection:
+            take_turns(connection, "upgrade")
             config = Config()
             config.set_main_option("script_location", str(scripts))
             config.attributes["connection"] = connection
@@ -52,8 +63,14 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One consistent view of the store."""
-        with _told(self), self.engine.connect() as connection, connection.begin():
+        with _told(self), self._reading.connect() as connection, connection.begin():
             yield connection
+
+    def make_room(self, table: sa.Table, times: Iterable[datetime]) -> None:
+        """Before rows of these times are written into a table that stands in partitions."""
+        if not self.sqlite:
+            with _told(self):
+                partitions.ensure(self.engine, table.name, times)
 
     def now(self) -> datetime:
         """The store's own clock, by which `known_at` is set."""
@@ -64,6 +81,13 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def take_turns(connection: sa.Connection, matter: str) -> None:
+    """One transaction at a time for a matter, until it ends. SQLite has but one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        key = sa.func.hashtextextended(f"moodwire:{matter}", 0)
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
 
 @contextmanager
@@ -122,28 +146,39 @@ def set_fact(connection: sa.Connection, name: str, value: str) -> None:
 def upsert(
     connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], newer: sa.Column[Any] | None = None
 ) -> None:
-    """Insert rows, replacing those of equal key; with `newer`, only where that column is not smaller."""
+    """Insert rows of different keys, replacing those there; with `newer`, only where that column is not smaller."""
     if not rows:
         return
-    statement = _insert(connection)(table)
+    bulk = _bulk(connection, rows)
+    statement = copy_in(connection, table, rows) if bulk else insert_into(connection, table)
     keys = [column.name for column in table.primary_key]
     replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
     where = None if newer is None else statement.excluded[newer.name] >= newer
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=replaced, where=where), rows)
+    statement = statement.on_conflict_do_update(index_elements=keys, set_=replaced, where=where)
+    connection.execute(statement, None if bulk else rows)
 
 
 def add_up(connection: sa.Connection, table: sa.Table, key: Mapping[str, Any], counts: Mapping[str, int]) -> None:
     """Add to the counts of a row, which begins at nothing."""
-    statement = _insert(connection)(table)
+    statement = insert_into(connection, table)
     sums = {name: table.c[name] + statement.excluded[name] for name in counts}
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=sums), [{**key, **counts}])
 
 
 def insert_absent(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """Insert rows whose key is not there yet; the first written stays."""
-    if rows:
-        connection.execute(_insert(connection)(table).on_conflict_do_nothing(), rows)
+    if not rows:
+        return
+    if _bulk(connection, rows):
+        connection.execute(copy_in(connection, table, rows).on_conflict_do_nothing())
+    else:
+        connection.execute(insert_into(connection, table).on_conflict_do_nothing(), rows)
 
 
-def _insert(connection: sa.Connection) -> Any:
-    return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+def _bulk(connection: sa.Connection, rows: list[dict[str, Any]]) -> bool:
+    return connection.dialect.name == "postgresql" and len(rows) >= BULK
+
+
+def insert_into(connection: sa.Connection, table: sa.Table) -> Any:
+    """An insert that knows what to do on a conflict."""
+    return (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(table)

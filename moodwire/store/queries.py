@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from moodwire.records import Alert, Scored, decode, from_micros, micros
+from moodwire.records import WINDOW_S, Alert, Scored, decode, floor_time, from_micros, micros
 from moodwire.store import schema
 from moodwire.store.db import Store
+from moodwire.store.windows import ROLLUPS_S, Totals, counts, window_of
 
 COMPARABLE = 5  # stories; a score of fewer is not compared with
 _COUNTS = ("articles", "stories", "negative", "neutral", "positive", "score_sum_e4")
@@ -103,10 +104,37 @@ def windows(
 ) -> pd.DataFrame:
     """One row a series and 60 s window that has articles, in order of time; `score` is the mean of its stories."""
     w = schema.windows.c
-    query = _between(sa.select(schema.windows), w.start, start, end)
+    query = _between(sa.select(schema.windows).where(w.length_s == WINDOW_S), w.start, start, end)
     if series:
         query = query.where(w.series == series)
     frame = fetch(store, query.order_by(w.start.desc(), w.series).limit(limit)).iloc[::-1].reset_index(drop=True)
+    frame["score"] = _score(frame)
+    return frame
+
+
+def windows_as_of(
+    store: Store,
+    series: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    limit: int | None = None,
+    *,
+    as_of: datetime,
+) -> pd.DataFrame:
+    """The windows as they were known at a time, from the scores that were known then.
+
+    Exact for times more than 10 s ago: what was being written just then may not be seen yet.
+    """
+    c, s = schema.counted.c, schema.scores.c
+    known = sa.exists().where(s.id == c.id, s.revision == c.revision, s.known_at <= as_of)
+    query = _between(sa.select(c.series, c.start, *counts()).where(known), c.start, start, end)
+    if series:
+        query = query.where(c.series == series)
+    query = query.group_by(c.series, c.start).order_by(c.start.desc(), c.series).limit(limit)
+    with store.read() as connection:
+        rows = [((name, at), Totals(*numbers)) for name, at, *numbers in connection.execute(query)]
+    names = [column.name for column in schema.windows.c]
+    frame = pd.DataFrame([msgspec.structs.asdict(window_of(*row)) for row in reversed(rows)], columns=names)
     frame["score"] = _score(frame)
     return frame
 
@@ -151,8 +179,11 @@ def mood(store: Store, series: str, start: datetime, end: datetime, freq_s: int)
     """Windows of one series rolled up to `freq_s`, gaps filled: counts summed, `score` NaN without stories."""
     w = schema.windows.c
     sums = (sa.func.sum(w[name]).label(name) for name in _COUNTS)
-    query = sa.select(bin_of(store, w.start, freq_s).label("bin"), *sums).where(w.series == series)
-    return filled(fetch(store, _between(query, w.start, start, end).group_by("bin")), start, end, freq_s)
+    length_s = max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or freq_s % length == 0)
+    bins = bin_of(store, w.start, freq_s).label("bin")
+    query = sa.select(bins, *sums).where(w.series == series, w.length_s == length_s)
+    query = _between(query, w.start, floor_time(start, length_s), end)
+    return filled(fetch(store, query.group_by("bin")), start, end, freq_s)
 
 
 def bin_of(store: Store, time: Any, width_s: int) -> sa.ColumnElement[int]:
@@ -186,6 +217,8 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
     w = schema.windows.c
     begin = now - 2 * span
     width_s = max(int(span.total_seconds()) // bins, 60)
+    # The coarsest that blurs a bin's edges by no more than a 48th of it.
+    length_s = max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or 48 * length <= width_s)
     if store.sqlite:  # the store sums up, so that a year's windows are not carried here
         age = sa.literal(micros(now)) - sa.cast(w.start, sa.BigInteger) - 1
         bin_ = sa.cast(age // (width_s * 1_000_000), sa.Integer).label("bin")
@@ -201,7 +234,7 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
             sa.func.sum(w.negative).label("negative"),
             sa.func.sum(w.score_sum_e4).label("total"),
         )
-        .where(w.start >= begin, w.start < now)
+        .where(w.length_s == length_s, w.start >= begin, w.start < now)
         .group_by(w.series, "bin")
     )
     frame = fetch(store, query)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from moodwire.settings import Retention
-from moodwire.store import schema
+from moodwire.store import partitions, schema, timescale
 from moodwire.store.db import Store
 
 CHUNK = 5_000  # rows a transaction, so that no stage waits long
@@ -17,17 +17,29 @@ def prune(store: Store, keep: Retention, now: datetime) -> dict[str, int]:
     scores = now - timedelta(days=keep.scores_days)
     # An old item that a feed still lists would else come in anew each time.
     old_article = sa.and_(schema.articles.c.published_at < articles, schema.articles.c.seen_at < articles)
-    rules: list[tuple[sa.Table, sa.ColumnElement[bool]]] = [
-        (schema.articles, old_article),
-        (schema.entries, schema.entries.c.at < articles),
-        (schema.feed_days, schema.feed_days.c.day < articles),
-        (schema.scores, schema.scores.c.published_at < scores),
-        (schema.counted, schema.counted.c.start < scores),
-        (schema.windows, schema.windows.c.start < scores),
-        (schema.peaks, schema.peaks.c.at < scores),
-        (schema.expectations, schema.expectations.c.at < scores),
+    rules: list[tuple[sa.Table, sa.ColumnElement[bool], datetime]] = [
+        (schema.articles, old_article, articles),
+        (schema.entries, schema.entries.c.at < articles, articles),
+        (schema.feed_days, schema.feed_days.c.day < articles, articles),
+        (schema.scores, schema.scores.c.published_at < scores, scores),
+        (schema.counted, schema.counted.c.start < scores, scores),
+        (schema.windows, schema.windows.c.start < scores, scores),
+        (schema.peaks, schema.peaks.c.at < scores, scores),
+        (schema.expectations, schema.expectations.c.at < scores, scores),
     ]
-    return {table.name: _delete(store, table, old) for table, old in rules}
+    deleted = {}
+    for table, old, limit in rules:
+        dropped = 0
+        if not store.sqlite and table.name in partitions.TIMES:
+            with store.write() as connection:
+                if timescale.is_hypertable(connection, table.name):
+                    timescale.drop(connection, table.name, limit)
+                dropped = partitions.drop_before(connection, table, limit, old)
+        deleted[table.name] = dropped + _delete(store, table, old)
+    if not store.sqlite:  # known for as long as anything of it is kept
+        r, limit = partitions.registry.c, min(articles, scores)
+        _delete(store, partitions.registry, sa.and_(r.published_at < limit, r.seen_at < limit))
+    return deleted
 
 
 def _delete(store: Store, table: sa.Table, old: sa.ColumnElement[bool]) -> int:

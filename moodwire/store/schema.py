@@ -1,6 +1,6 @@
 """The tables, in the order of the flow. Times are UTC: timestamptz in PostgreSQL, integer microseconds in SQLite."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
@@ -28,7 +28,8 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
     def process_result_value(self, value: object, dialect: Dialect) -> datetime | None:
         if isinstance(value, int):
             return from_micros(value)
-        return value  # type: ignore[return-value]
+        # PostgreSQL gives times in the session's zone.
+        return value.astimezone(UTC) if isinstance(value, datetime) else None
 
 
 metadata = sa.MetaData()

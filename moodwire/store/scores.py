@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from moodwire.records import WINDOW_S, Scored, decode, encode, floor_time
 from moodwire.store import schema
 from moodwire.store.db import Store, insert_absent
+from moodwire.store.partitions import registry
 
 _LABEL = {"negative": -1, "neutral": 0, "positive": 1}
 _CHUNK = 500
@@ -25,6 +26,8 @@ def store_scores(store: Store, scored: Sequence[Scored], fresh: timedelta) -> li
     if not scored:
         return []
     known_at = store.now()
+    store.make_room(schema.scores, (record.seen_at for record in scored))
+    store.make_room(schema.counted, (record.published_at for record in scored))
     with store.write() as connection:
         held = _held(connection, scored)
         new: dict[tuple[str, int, str], Scored] = {}
@@ -61,7 +64,8 @@ def store_scores(store: Store, scored: Sequence[Scored], fresh: timedelta) -> li
                 story.add(series.name)
         insert_absent(connection, schema.scores, score_rows)
         insert_absent(connection, schema.counted, counted_rows)
-    held.update(new)
+        # Another classifier may have been first meanwhile, after a rebalance: what it wrote stays.
+        held.update(new if store.sqlite else _held(connection, list(new.values())))
     return [held[record.id, record.revision, record.model] for record in scored]
 
 
@@ -88,8 +92,9 @@ def _score_row(record: Scored, known_at: Any) -> dict[str, Any]:
 
 
 def _held(connection: sa.Connection, scored: Sequence[Scored]) -> dict[tuple[str, int, str], Scored]:
-    held = {}
-    for record in _records(connection, schema.scores.c.id, {record.id for record in scored}):
+    held: dict[tuple[str, int, str], Scored] = {}
+    since = min((record.seen_at for record in scored), default=None)
+    for record in _records(connection, schema.scores.c.id, {record.id for record in scored}, since):
         held[record.id, record.revision, record.model] = record
     return held
 
@@ -101,17 +106,31 @@ def _counted_for(
     by_article: defaultdict[str, set[str]] = defaultdict(set)
     by_story: defaultdict[str, set[str]] = defaultdict(set)
     ids, stories = {record.id for record in records}, {record.story_id for record in records}
-    for earlier in _records(connection, schema.scores.c.id, ids):
+    since = _first_seen(connection, ids, stories)
+    for earlier in _records(connection, schema.scores.c.id, ids, since):
         by_article[earlier.id].update(series.name for series in earlier.series)
-    for earlier in _records(connection, schema.scores.c.story_id, stories):
+    for earlier in _records(connection, schema.scores.c.story_id, stories, since):
         by_story[earlier.story_id].update(series.name for series in earlier.series)
     return by_article, by_story
 
 
-def _records(connection: sa.Connection, column: sa.Column[Any], values: Iterable[str]) -> Iterable[Scored]:
+def _first_seen(connection: sa.Connection, ids: set[str], stories: set[str]) -> datetime | None:
+    """PostgreSQL: before this none of the articles and stories was seen, so older partitions need no look."""
+    if connection.dialect.name == "sqlite" or not ids:
+        return None
+    r = registry.c
+    known = sa.or_(r.id == sa.any_(sa.literal(sorted(ids))), r.story_id == sa.any_(sa.literal(sorted(stories))))
+    return connection.execute(sa.select(sa.func.min(r.seen_at)).where(known)).scalar()
+
+
+def _records(
+    connection: sa.Connection, column: sa.Column[Any], values: Iterable[str], since: datetime | None
+) -> Iterable[Scored]:
     wanted = sorted(values)
     for at in range(0, len(wanted), _CHUNK):
         query = sa.select(schema.scores.c.record).where(column.in_(wanted[at : at + _CHUNK]))
+        if since is not None and connection.dialect.name == "postgresql":
+            query = query.where(schema.scores.c.seen_at >= since)
         for (data,) in connection.execute(query):
             record = decode(data)
             assert isinstance(record, Scored)

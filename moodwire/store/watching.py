@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import sqlalchemy as sa
 
-from moodwire.records import Alert, decode
+from moodwire.records import WINDOW_S, Alert, decode
 from moodwire.store import queries, schema
 from moodwire.store.db import Store
 
@@ -85,7 +85,7 @@ def usual(store: Store, start: datetime, end: datetime) -> dict[str, float]:
     w = schema.windows.c
     query = (
         sa.select(w.series, sa.func.sum(w.stories), sa.func.sum(w.score_sum_e4))
-        .where(w.start >= start, w.start < end)
+        .where(w.length_s == WINDOW_S, w.start >= start, w.start < end)
         .group_by(w.series)
     )
     with store.read() as connection:
@@ -97,7 +97,7 @@ def begun(store: Store, series: str) -> datetime | None:
     """The first window of a series."""
     w = schema.windows.c
     with store.read() as connection:
-        query = sa.select(w.start).where(w.series == series).order_by(w.start).limit(1)
+        query = sa.select(w.start).where(w.series == series, w.length_s == WINDOW_S).order_by(w.start).limit(1)
         return connection.execute(query).scalar()
 
 

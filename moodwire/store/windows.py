@@ -1,17 +1,18 @@
 """What trends reads of the counted articles, and the windows it keeps."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from moodwire.records import Window, micros
+from moodwire.records import WINDOW_S, Window, floor_time, micros
 from moodwire.store import schema
-from moodwire.store.db import Store, upsert
+from moodwire.store.db import Store, insert_into, upsert
 
+ROLLUPS_S = (300, 3600, 86_400)  # windows that are kept beside those of 60 s; each a multiple of the one before
 Key = tuple[str, datetime]  # series, start of the window
 Positions = Mapping[int, int]  # partition -> offset in `articles`, inclusive
 
@@ -43,33 +44,56 @@ class Totals(NamedTuple):
     score_sum_e4: int = 0
 
 
+def window_of(key: Key, totals: Totals) -> Window:
+    return Window(
+        series=key[0],
+        start=key[1],
+        length_s=WINDOW_S,
+        articles=totals.articles,
+        stories=totals.negative + totals.neutral + totals.positive,
+        negative=totals.negative,
+        neutral=totals.neutral,
+        positive=totals.positive,
+        fresh_stories=totals.fresh_negative + totals.fresh_neutral + totals.fresh_positive,
+        fresh_negative=totals.fresh_negative,
+        fresh_neutral=totals.fresh_neutral,
+        fresh_positive=totals.fresh_positive,
+        score_sum_e4=totals.score_sum_e4,
+        revision=totals.articles,
+    )
+
+
 def totals_until(connection: sa.Connection, keys: Collection[Key], consumed: Positions) -> dict[Key, Totals]:
     """The totals of windows over articles up to and with the consumed positions."""
+    c = schema.counted.c
+    touched = _touched(connection, keys)
+    query = (
+        sa.select(c.series, c.start, *counts())
+        .join_from(touched, schema.counted, _same(touched))
+        .where(within(consumed))
+        .group_by(c.series, c.start)
+    )
+    return {(series, start): Totals(*numbers) for series, start, *numbers in connection.execute(query)}
+
+
+def counts() -> list[sa.ColumnElement[int]]:
+    """The totals of a group of rows of `counted`, in the order of `Totals`."""
     c = schema.counted.c
     story = c.first_story
 
     def stories(label: int, *more: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
         return sa.func.count().filter(story, c.label == label, *more)
 
-    touched = _touched(connection, keys)
-    query = (
-        sa.select(
-            c.series,
-            c.start,
-            sa.func.count().filter(c.first_article),
-            stories(-1),
-            stories(0),
-            stories(1),
-            stories(-1, c.fresh),
-            stories(0, c.fresh),
-            stories(1, c.fresh),
-            sa.func.coalesce(sa.func.sum(c.score_e4).filter(story), 0),
-        )
-        .join_from(touched, schema.counted, _same(touched))
-        .where(within(consumed))
-        .group_by(c.series, c.start)
-    )
-    return {(series, start): Totals(*numbers) for series, start, *numbers in connection.execute(query)}
+    return [
+        sa.func.count().filter(c.first_article),
+        stories(-1),
+        stories(0),
+        stories(1),
+        stories(-1, c.fresh),
+        stories(0, c.fresh),
+        stories(1, c.fresh),
+        sa.func.coalesce(sa.func.sum(c.score_e4).filter(story), 0),
+    ]
 
 
 def counted_between(
@@ -99,6 +123,35 @@ def store_windows(store: Store, windows: Sequence[Window]) -> None:
     rows = [msgspec.structs.asdict(window) for window in windows]  # the table's columns are the record's fields
     with store.write() as connection:
         upsert(connection, schema.windows, rows, newer=schema.windows.c.revision)
+        roll_up(connection, {(window.series, window.start) for window in windows})
+
+
+def roll_up(connection: sa.Connection, keys: Collection[Key]) -> None:
+    """Sum the windows of these series and times up anew: each length from the one below."""
+    if not keys:
+        return
+    below = WINDOW_S
+    w = schema.windows.c
+    sums = [column for column in w if column.name not in {"series", "length_s", "start"}]
+    names = [column.name for column in sums]
+    for length_s in ROLLUPS_S:
+        keys = {(series, floor_time(start, length_s)) for series, start in keys}
+        touched = _touched(connection, keys)
+        if connection.dialect.name == "sqlite":
+            end = touched.c.start + length_s * 1_000_000
+        else:
+            end = touched.c.start + sa.literal(timedelta(seconds=length_s))
+        parts = sa.and_(w.series == touched.c.series, w.start >= touched.c.start, w.start < end)
+        summed = (
+            sa.select(touched.c.series, sa.literal(length_s), touched.c.start, *(sa.func.sum(one) for one in sums))
+            .join_from(touched, schema.windows, parts)
+            .where(w.length_s == below)
+            .group_by(touched.c.series, touched.c.start)
+        )
+        insert = insert_into(connection, schema.windows).from_select(["series", "length_s", "start", *names], summed)
+        replaced = {name: insert.excluded[name] for name in names}
+        connection.execute(insert.on_conflict_do_update(index_elements=["series", "length_s", "start"], set_=replaced))
+        below = length_s
 
 
 def load_positions(store: Store, name: str) -> tuple[datetime | None, dict[int, int]]:

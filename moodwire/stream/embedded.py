@@ -73,6 +73,17 @@ class EmbeddedLog:
         )
         return [Message(*row) for row in rows]
 
+    def records(self, topic: str) -> Iterator[Message]:
+        """All that is kept of a topic now, for no group."""
+        start, end = 0, self.end(topic)
+        while messages := [message for message in self.read(topic, start, 500) if message.offset <= end]:
+            yield from messages
+            start = messages[-1].offset + 1
+
+    def record(self, topic: str, partition: int, offset: int) -> Message | None:
+        found = self.read(topic, offset, 1)
+        return found[0] if found and found[0][:2] == (partition, offset) else None
+
     def consumer(self, topic: str, group: str) -> "EmbeddedConsumer":
         return EmbeddedConsumer(self, topic, group)
 
@@ -84,6 +95,15 @@ class EmbeddedLog:
         if max(committed.values()) > end:
             return 0
         return self._count(topic, max(committed.values()))
+
+    def lags(self, topic: str, group: str) -> dict[int, int]:
+        committed = self.committed(topic, group)
+        query = "SELECT count(*) FROM records WHERE partition = ? AND position >= ?"
+        database = self.topic_database(topic)
+        return {
+            partition: int(database.execute(query, (partition, committed.get(partition, 0))).fetchone()[0])
+            for partition in range(self._partitions)
+        }
 
     def end(self, topic: str) -> int:
         """The offset of the newest record ever appended; 0 if there was none."""

@@ -6,7 +6,7 @@ densely; a commit is per group; after a lost assignment a commit is refused with
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -49,6 +49,15 @@ class Log(Protocol):
         """Take the topic over for the group; whoever had it can no longer commit."""
 
     def lag(self, topic: str, group: str) -> int: ...
+
+    def lags(self, topic: str, group: str) -> dict[int, int]:
+        """The same by partition."""
+
+    def records(self, topic: str) -> Iterator[Message]:
+        """All that is kept of a topic now, for no group."""
+
+    def record(self, topic: str, partition: int, offset: int) -> Message | None:
+        """The record at a place; None if it is not kept any more, or never was."""
 
     def close(self) -> None: ...
 

@@ -30,6 +30,19 @@ def test_no_file_means_the_defaults() -> None:
     assert load(None, {}) == Settings()
 
 
+def test_kafka_is_set_by_file_and_environment(tmp_path: Path) -> None:
+    config = tmp_path / "moodwire.toml"
+    config.write_text('[stream]\nkind = "kafka"\n[stream.security]\nsecurity_protocol = "SASL_SSL"\n')
+    with pytest.raises(ConfigError) as caught:
+        load(config, {})
+    assert [fault.split(":")[1] for fault in caught.value.faults] == ["1", "3"]
+    config.write_text(config.read_text() + 'sasl_mechanism = "PLAIN"\nsasl_plain_username = "me"\n')
+    environ = {"MOODWIRE_STREAM_SERVERS": "a:1, b:2", "MOODWIRE_STREAM_PASSWORD": "p", "MOODWIRE_STREAM_INSTANCE": "x"}
+    stream = load(config, environ).stream
+    assert (stream.servers, stream.instance) == (("a:1", "b:2"), "x")
+    assert (stream.security.sasl_plain_username, stream.security.sasl_plain_password) == ("me", "p")
+
+
 def test_the_example_is_right_and_has_every_section() -> None:
     settings = load(EXAMPLE, {})
     assert [type(source).__struct_config__.tag for source in settings.sources] == [

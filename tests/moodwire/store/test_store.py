@@ -1,8 +1,10 @@
 """The store's contract. Every kind of store is put under these tests: add it to `STORES`."""
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,16 +14,22 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from moodwire.errors import StoreError
-from moodwire.records import Article, Scored, decode
+from moodwire.records import Article, Scored, Window, decode, floor_time
 from moodwire.store import queries, schema
 from moodwire.store.articles import Draft, Stored, drain, first_copies, marks, store_articles
+from moodwire.store.check import faults
 from moodwire.store.db import Store, fact, set_fact
 from moodwire.store.health import Pulse, stage_health
 from moodwire.store.scores import store_scores
+from moodwire.store.windows import Totals, store_windows, window_of
 from moodwire.stream.embedded import EmbeddedLog
+from tests import services
 from tests.helpers import T0, after, scored
 
-STORES: dict[str, Callable[[Path], str]] = {"sqlite": lambda folder: f"sqlite:///{folder / 'moodwire.db'}"}
+STORES: dict[str, Callable[[Path], str]] = {
+    "sqlite": lambda folder: f"sqlite:///{folder / 'moodwire.db'}",
+    "postgresql": lambda folder: services.postgres().database(),
+}
 FRESH = timedelta(hours=2)
 
 
@@ -60,7 +68,9 @@ def test_the_schema_is_the_migrations_last_word(store: Store) -> None:
 def test_times_come_back_in_utc_to_the_microsecond(store: Store) -> None:
     seen = T0 + timedelta(microseconds=1)
     put(store, draft("a", "t")._replace(seen_at=seen))
-    assert queries.last_article(store) == seen
+    found = queries.last_article(store)
+    assert found == seen
+    assert found.tzinfo is UTC, "whatever the server's zone"
 
 
 def test_a_transaction_is_kept_whole_or_not_at_all(store: Store) -> None:
@@ -224,6 +234,108 @@ def test_queries_give_what_was_stored_with_the_records_names(store: Store) -> No
     stories = queries.stories(store)
     assert dict(zip(stories["id"], stories["copies"], strict=True)) == {"a2": 1, "a1": 2}
     assert articles["entities"][0] == [{"symbol": "X", "score": 0.7}]
+
+
+def window(start: float, stories: int, score_e4: int, series: str = "all") -> Window:
+    totals = Totals(articles=stories, negative=stories, score_sum_e4=score_e4)
+    return window_of((series, floor_time(after(start), 60)), totals)
+
+
+def rolled(store: Store) -> dict[tuple[str, int], list[tuple[float, int, int]]]:
+    """By series and length: seconds from T0, articles and score sum of each window."""
+    w = schema.windows.c
+    found: dict[tuple[str, int], list[tuple[float, int, int]]] = {}
+    with store.read() as connection:
+        rows = connection.execute(
+            sa.select(w.series, w.length_s, w.start, w.articles, w.score_sum_e4).order_by(w.start)
+        )
+        for series, length, start, articles, score in rows:
+            found.setdefault((series, length), []).append(((start - T0).total_seconds(), articles, score))
+    return found
+
+
+def test_rollups_stay_right_when_a_late_article_revises_a_window(store: Store) -> None:
+    store_windows(store, [window(0, 1, -7), window(60, 2, 5), window(299, 1, 1), window(4000, 1, 9)])
+    store_windows(store, [window(0, 1, 3, "entity:X")])
+    store_windows(store, [window(60, 3, 50)])  # late
+    store_windows(store, [window(60, 2, 5)])  # an older revision, again: passed over
+    found = rolled(store)
+    assert found["all", 300] == [(0, 5, 44), (3900, 1, 9)]
+    assert found["all", 3600] == [(0, 5, 44), (3600, 1, 9)]
+    assert found["all", 86_400] == [(-43_200, 6, 53)]
+    assert found["entity:X", 86_400] == [(-43_200, 1, 3)]
+    assert len(queries.windows(store, "all")) == 4, "the query shows windows of 60 s"
+    assert queries.mood(store, "all", after(0), after(7200), 3600)["articles"].tolist()[:2] == [5, 1]
+
+
+def test_as_of_shows_what_was_known_then(store: Store) -> None:
+    first, second = scored(1, 0, seen=1), scored(2, 5, "positive", seen=100)
+    store_scores(store, [first, second], FRESH)
+    store_scores(store, [scored(3, 10, story="a1", seen=200)], FRESH)
+    frame = queries.windows_as_of(store, as_of=after(150))
+    assert frame[["articles", "stories", "negative", "positive", "score_sum_e4"]].to_numpy().tolist() == [
+        [2, 2, 1, 1, 0]
+    ]
+    assert queries.windows_as_of(store, as_of=after(50))["articles"].tolist() == [1]
+    assert queries.windows_as_of(store, as_of=after(300))["articles"].tolist() == [3]
+    assert queries.windows_as_of(store, as_of=after(0)).empty
+
+
+def test_many_rows_at_once_are_as_few(store: Store) -> None:
+    records = [scored(number, number, "negative" if number % 3 else "positive") for number in range(300)]
+    assert store_scores(store, records[:120], FRESH) == records[:120]
+    again = [replace(record, sentiment=scored(1, 0, "neutral").sentiment) for record in records[:120]]
+    assert store_scores(store, [*again, *records[120:]], FRESH) == records, "the first written stays"
+    assert faults(store) == []
+    windows = [window(60 * number, 1, number) for number in range(200)]
+    store_windows(store, windows)
+    store_windows(store, [window(60 * number, 2, -number) for number in range(200)])
+    assert [row[2] for row in rolled(store)["all", 60]] == [-number for number in range(200)]
+
+
+def test_what_does_not_fit_together_is_told(store: Store) -> None:
+    store_scores(store, [scored(1, 0)], FRESH)
+    store_windows(store, [window(0, 2, 5)])
+    with store.write() as connection:
+        connection.execute(sa.delete(schema.scores))
+        connection.execute(sa.delete(schema.windows).where(schema.windows.c.length_s == 300))
+    found = "\n".join(faults(store))
+    assert "1 counted articles have no score" in found
+    assert "window all 2024-03-04 12:00: it counts more articles than there are" in found
+    assert "windows of 300 s are not the sum" in found
+
+
+def test_writers_at_once_leave_nothing_out_of_the_outbox(store: Store, tmp_path: Path) -> None:
+    """Who began first and ends last must not be passed over: its articles stand behind those of the other."""
+    log = EmbeddedLog(tmp_path / "log")
+    slow_began, drained_once = threading.Event(), threading.Event()
+
+    def slow_story(draft_: Draft) -> str:
+        slow_began.set()
+        drained_once.wait(0.5)  # on SQLite and with turns the other waits for this one
+        return draft_.id
+
+    slow = threading.Thread(target=store_articles, args=(store, [draft("slow", "One")], slow_story))
+    slow.start()
+    slow_began.wait(30)
+    put(store, draft("quick", "Two"))
+    drain(store, log)
+    drained_once.set()
+    slow.join()
+    drain(store, log)
+    appended = {getattr(decode(message.value), "id", "") for message in log.read("articles", 0, 100)}
+    assert appended == {"slow", "quick"}
+
+
+def test_several_bring_the_schema_up_at_once(tmp_path: Path) -> None:
+    for address in STORES.values():
+        url = address(tmp_path)
+        stores = [Store(url) for _ in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(Store.upgrade, stores))
+        assert put(stores[0], draft("a", "One")).new == 1
+        for one in stores:
+            one.close()
 
 
 def test_a_pulse_is_seen(store: Store) -> None:

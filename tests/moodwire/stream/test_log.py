@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 from moodwire.errors import AssignmentLost, BadInput
 from moodwire.stream.embedded import EmbeddedLog
 from moodwire.stream.log import Log, Message
+from tests.helpers import kafka_log
 
-LOGS: dict[str, Callable[[Path], Log]] = {"embedded": lambda folder: EmbeddedLog(folder, partitions=3)}
+LOGS: dict[str, Callable[[Path], Log]] = {
+    "embedded": lambda folder: EmbeddedLog(folder, partitions=3),
+    "kafka": lambda folder: kafka_log(f"{folder.name}."),
+}
 
 
 @pytest.fixture(params=LOGS)
@@ -103,6 +107,21 @@ def test_lag_counts_what_is_left(open_log: Callable[[], Log]) -> None:
         messages = consumer.poll(2, timeout_s=1)
         consumer.commit({0: messages[-1].offset + 1})
         assert consumer.lag() == log.lag("t", "g") == 3
+
+
+def test_what_is_kept_is_seen_without_a_group_and_lag_by_partition(open_log: Callable[[], Log]) -> None:
+    log = open_log()
+    assert list(log.records("t")) == []
+    log.append("t", [("k", str(number).encode(), number % 2) for number in range(1200)])
+    with log.consumer("t", "g") as consumer:
+        consumer.commit({message.partition: message.offset + 1 for message in consumer.poll(1, timeout_s=1)})
+        lags = log.lags("t", "g")
+    assert sum(lags.values()) == 1199
+    assert sorted(lags.values()) == [0, 599, 600]
+    kept = list(log.records("t"))
+    assert sorted(int(message.value) for message in kept) == list(range(1200))
+    assert log.record("t", kept[700].partition, kept[700].offset) == kept[700]
+    assert log.record("t", kept[700].partition, 999_999) is None
 
 
 def test_a_waiting_poll_gets_what_arrives(open_log: Callable[[], Log]) -> None:

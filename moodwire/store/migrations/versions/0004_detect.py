@@ -5,8 +5,8 @@ from alembic import op
 
 from moodwire.store.schema import UtcTime
 
-revision = "0003_detect"
-down_revision = "0002_deliver"
+revision = "0004_detect"
+down_revision = "0003_deliver"
 
 
 def upgrade() -> None:

@@ -5,8 +5,8 @@ from alembic import op
 
 from moodwire.store.schema import UtcTime
 
-revision = "0005_dash"
-down_revision = "0004_ingest"
+revision = "0006_dash"
+down_revision = "0005_ingest"
 
 
 def upgrade() -> None:

@@ -9,8 +9,8 @@ from alembic import op
 from moodwire.records import from_micros
 from moodwire.store.schema import UtcTime
 
-revision = "0002_deliver"
-down_revision = "0001"
+revision = "0003_deliver"
+down_revision = "0002_produce"
 
 _SEQ = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 

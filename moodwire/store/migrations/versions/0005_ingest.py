@@ -5,8 +5,8 @@ from alembic import op
 
 from moodwire.store.schema import UtcTime
 
-revision = "0004_ingest"
-down_revision = "0003_detect"
+revision = "0005_ingest"
+down_revision = "0004_detect"
 
 
 def upgrade() -> None:

@@ -1,0 +1,45 @@
+"""All that is said to TimescaleDB, where the extension is: it then makes the partitions, and packs old ones."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+PACKED_AFTER = "35 days"
+
+
+def is_available(connection: sa.Connection) -> bool:
+    query = sa.text("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'")
+    return bool(connection.execute(query).scalar())
+
+
+def make(connection: sa.Connection, table: str, time: str) -> None:
+    """Turn a table into a hypertable of months; its key must hold the time already."""
+    connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
+    connection.execute(
+        sa.text(
+            "SELECT create_hypertable(CAST(:name AS regclass), by_range(:time, INTERVAL '1 month'), "
+            "migrate_data => true)"
+        ),
+        {"name": table, "time": time},
+    )
+    packed = f"timescaledb.compress, timescaledb.compress_orderby = '{time}'"
+    connection.execute(sa.text(f'ALTER TABLE "{table}" SET ({packed})'))
+    connection.execute(
+        sa.text("SELECT add_compression_policy(CAST(:name AS regclass), CAST(:after AS interval))"),
+        {"name": table, "after": PACKED_AFTER},
+    )
+
+
+def is_hypertable(connection: sa.Connection, table: str) -> bool:
+    if connection.execute(sa.text("SELECT to_regclass('timescaledb_information.hypertables')")).scalar() is None:
+        return False
+    query = sa.text("SELECT count(*) FROM timescaledb_information.hypertables WHERE hypertable_name = :name")
+    return bool(connection.execute(query, {"name": table}).scalar())
+
+
+def drop(connection: sa.Connection, table: str, before: datetime) -> None:
+    """Drop the chunks that end before a time."""
+    connection.execute(
+        sa.text("SELECT drop_chunks(CAST(:name AS regclass), older_than => :before)"),
+        {"name": table, "before": before},
+    )

@@ -1,0 +1,161 @@
+"""What only Kafka does: sharing a topic, hand-over, holding back, a broker that is gone or silent for a while."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from moodwire.errors import Rebalanced, StreamError
+from moodwire.stream import kafka
+from moodwire.stream.kafka import Broker, KafkaConsumer, KafkaLog
+from moodwire.stream.log import Message
+from tests import services
+from tests.helpers import kafka_log
+
+
+@pytest.fixture
+def broker() -> Iterator[services.Kafka]:
+    """The tests' broker, whole again afterwards."""
+    yield services.kafka()
+    services.kafka().signal(signal.SIGCONT)
+
+
+def entries(count: int, start: int = 0) -> list[tuple[str, bytes, int | None]]:
+    return [("k", str(number).encode(), number % 3) for number in range(start, start + count)]
+
+
+def until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def partitions_of(consumer: KafkaConsumer, log: KafkaLog) -> set[int]:
+    """Which partitions a member is given: by records appended to each until it is known."""
+    return {place.partition for place in consumer._ask(lambda client: client.assignment())}
+
+
+def test_members_share_a_topic_and_one_that_joins_takes_work_over(tmp_path: Path) -> None:
+    one, two = kafka_log(f"{tmp_path.name}.", "one"), kafka_log(f"{tmp_path.name}.", "two")
+    one.append("t", entries(9))
+    first = one.consumer("t", "g")
+    in_hand = first.poll(9, 5)
+    while len(in_hand) < 9:
+        in_hand += first.poll(9, 5)
+    second = two.consumer("t", "g")
+    until(lambda: len(partitions_of(first, one) | partitions_of(second, two)) == 3 and bool(partitions_of(second, two)))
+    assert not partitions_of(first, one) & partitions_of(second, two)
+    moved = partitions_of(second, two)
+    last = {message.partition: message.offset + 1 for message in in_hand}
+    with pytest.raises(Rebalanced, match="another member"):
+        first.commit(last)
+    # What the first kept is committed nonetheless, and what went over is read again by the second.
+    assert {partition for partition, lag in one.lags("t", "g").items() if lag} == moved
+    again: list[Message] = []
+    while len(again) < 3 * len(moved):
+        again += second.poll(9, 5)
+    assert {message.partition for message in again} == moved
+    second.commit({message.partition: message.offset + 1 for message in again})
+    assert one.lag("t", "g") == 0
+    one.close()
+    two.close()
+
+
+def test_a_slow_reader_holds_fetching_back_and_stays_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "QUEUE_RECORDS", 50)
+    monkeypatch.setattr(kafka, "SESSION_S", 6.0)  # the broker's least
+    log = kafka_log(f"{tmp_path.name}.")
+    log.append("t", entries(5000))
+    with log.consumer("t", "g") as consumer:
+        found = consumer.poll(1, 5)
+        until(lambda: bool(consumer._ask(lambda client: client.paused())))
+        held = len(consumer._queue)
+        assert held <= 50 + 1000  # the bound, and the batch that reached it
+        threading.Event().wait(7)  # working for longer than the session lasts
+        assert len(consumer._queue) == held
+        consumer.commit({found[0].partition: found[0].offset + 1})
+        while len(found) < 5000:
+            found += consumer.poll(500, 5)
+        for partition in range(3):
+            mine = [int(message.value) for message in found if message.partition == partition]
+            assert mine == list(range(partition, 5000, 3))
+
+
+def test_a_silent_broker_is_waited_for(tmp_path: Path, broker: services.Kafka) -> None:
+    log = kafka_log(f"{tmp_path.name}.")
+    log.append("t", entries(3))
+    with log.consumer("t", "g") as consumer:
+        consumer.poll(3, 5)
+        broker.signal(signal.SIGSTOP)  # it accepts, and never answers
+        timer = threading.Timer(3, lambda: broker.signal(signal.SIGCONT))
+        timer.start()
+        log.append("t", entries(3, 3))
+        timer.join()
+        found: list[Message] = []
+        while len(found) < 3:
+            found += consumer.poll(9, 5)
+        assert {int(message.value) for message in found} >= {3, 4, 5}
+        consumer.commit({message.partition: message.offset + 1 for message in found})
+
+
+def test_a_broker_that_stays_silent_is_told_in_words(
+    tmp_path: Path, broker: services.Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "GIVE_UP_S", 3.0)
+    monkeypatch.setattr(kafka, "REQUEST_S", 2.0)
+    log = kafka_log(f"{tmp_path.name}.")
+    log.append("t", entries(3))
+    broker.signal(signal.SIGSTOP)
+    with pytest.raises(StreamError, match=f"Kafka at {broker.server}: cannot append to topic t"):
+        log.append("t", entries(3, 3))
+    broker.signal(signal.SIGCONT)
+    log.append("t", entries(3, 6))
+    kept = [int(message.value) for message in log.records("t")]
+    assert {0, 1, 2, 6, 7, 8} <= set(kept)
+    # What failed may have come in, but not after what was appended later.
+    for partition in range(3):
+        mine = [value for value in kept if value % 3 == partition]
+        assert mine == sorted(mine)
+
+
+def test_a_broker_that_is_not_there_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "GIVE_UP_S", 1.0)
+    log = KafkaLog(Broker((f"127.0.0.1:{services.free_port()}",)), "one")
+    with pytest.raises(StreamError, match="cannot make topic t"):
+        log.append("t", entries(1))
+
+
+@pytest.mark.long
+def test_a_broker_that_is_down_for_20_s_loses_nothing(tmp_path: Path, broker: services.Kafka) -> None:
+    log = kafka_log(f"{tmp_path.name}.")
+    log.append("t", entries(30))
+    consumer = log.consumer("t", "g")
+    found = consumer.poll(30, 5)
+    broker.stop()
+    appender = threading.Thread(target=log.append, args=("t", entries(30, 30)))
+    appender.start()
+    threading.Event().wait(20)
+    assert appender.is_alive(), "nothing was in flight"
+    broker.start()
+    appender.join()
+    consumer.commit({message.partition: message.offset + 1 for message in found})
+    while len(found) < 60:
+        found += consumer.poll(30, 5)
+    assert {int(message.value) for message in found} == set(range(60))
+    consumer.close()
+
+
+def test_a_key_that_is_no_text_does_not_stop_the_reading(tmp_path: Path) -> None:
+    log = kafka_log(f"{tmp_path.name}.")
+    log.partitions("t")
+    producer = log._producer()
+    producer.send(f"{tmp_path.name}.t", key=b"\xff\xfe", value=b"x").get(10)
+    producer.send(f"{tmp_path.name}.t", key=None, value=b"y").get(10)
+    producer.send(f"{tmp_path.name}.t", key=b"k", value=None).get(10)
+    found = sorted((message.key, message.value) for message in log.records("t"))
+    assert found == [("", b"y"), ("\\xff\\xfe", b"x"), ("k", b"")]
+    log.close()
