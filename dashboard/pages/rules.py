@@ -55,7 +55,7 @@ def in_words(rule: AnyRule) -> str:
     if isinstance(rule, Rule):
         windows = ", ".join(age(timedelta(seconds=window)) for window in rule.windows)
         return (
-            f"Fires for {series} when {rule.minimum_stories} or more negative stories in one of the windows ({windows}) "
+            f"Fires for {series} when {rule.minimum_stories} or more negative stories in a window ({windows}) "
             f"are stranger, by the {rule.baseline_days:g} days before, than what quiet times bring "
             f"{rule.false_alarms_per_week:g} times a week to the whole rule. {over}"
         )
