@@ -112,10 +112,14 @@ class Kafka(Service):
 
 
 class Postgres(Service):
-    """A cluster of its own, run by a user who is not root."""
+    """A cluster of its own, run by a user who is not root, with TimescaleDB where that is installed.
+
+    MOODWIRE_TEST_POSTGRES names a folder of PostgreSQL versions other than Debian's.
+    """
 
     def __init__(self) -> None:
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: float(path.parts[4]))
+        versions = Path(os.environ.get("MOODWIRE_TEST_POSTGRES", "/usr/lib/postgresql"))
+        found = sorted(versions.glob("*/bin/postgres"), key=lambda path: float(path.parts[-3]))
         if not found:
             pytest.fail("PostgreSQL is missing (package postgresql): `./run test` installs it")
         folder = Path(tempfile.mkdtemp(prefix="moodwire-postgres-"))
@@ -129,6 +133,10 @@ class Postgres(Service):
         drop = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--"] if user else []
         subprocess.run([*drop, *make, "--locale", "C", "--no-sync"], check=True, capture_output=True, timeout=START_S)
         options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "200"}
+        config = [str(found[-1].with_name("pg_config")), "--sharedir"]
+        shared = Path(subprocess.run(config, check=True, capture_output=True, text=True).stdout.strip())
+        if (shared / "extension" / "timescaledb.control").exists():
+            options |= {"shared_preload_libraries": "timescaledb", "timescaledb.telemetry_level": "off"}
         given = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         super().__init__([str(found[-1]), "-D", str(data), "-p", str(self.port), *given], folder, user)
 

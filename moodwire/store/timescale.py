@@ -8,7 +8,11 @@ PACKED_AFTER = "35 days"
 
 
 def is_available(connection: sa.Connection) -> bool:
-    query = sa.text("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'")
+    """Whether the extension is installed and loaded at the server's start, without which it cannot be made."""
+    query = sa.text(
+        "SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb' "
+        "AND current_setting('shared_preload_libraries') LIKE '%timescaledb%'"
+    )
     return bool(connection.execute(query).scalar())
 
 
