@@ -36,6 +36,7 @@ DEV = 20  # one text in so many is held back: by it temperatures are fitted and 
 FURTHER = Recipe(epochs=1, rate=2e-4, head_rate=1e-3, average=0.99, seed=11)
 TEACHER = Recipe(epochs=3, rate=1.5e-4, head_rate=1e-3)
 TEACHER_SEEDS = (7, 8, 9)
+EVERY = 2  # one in so many of the texts without labels is taken
 STUDENT = Recipe(epochs=1, rate=1e-4, head_rate=3e-4)  # from the first teacher
 NONE = -100
 
@@ -253,7 +254,7 @@ def run(data: Path, base: Path, out: Path, work: Path) -> dict[str, float]:
         fine_tune(model, found, TEACHER._replace(seed=seed), teachers[-1])
         if not (teachers[-1] / "model.sha256").exists():
             print(f"{teachers[-1].name}: {export(model, found, teachers[-1])}", flush=True)
-    kept = [example for example in labelled if not is_dev(example.text)] + rest
+    kept = [example for example in labelled if not is_dev(example.text)] + rest[::EVERY]
     items = [Item(found.tokenizer, example) for example in kept]
     for item, opinion in zip(items, kept_opinions(teachers, kept, work / "opinions"), strict=True):
         item.opinion = opinion
