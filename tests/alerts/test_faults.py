@@ -44,7 +44,7 @@ group_interval_s = 0
 [[rules]]
 name = "surge"
 series = ["entity:*"]
-tail = 1e-3
+windows = [3600]
 minimum_stories = 3
 cooldown_s = 600
 [[rules]]
