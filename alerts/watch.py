@@ -168,14 +168,18 @@ class Watch:
         self._incidents[rule, series] = incident
 
     def _falls(self, before_s: int, now_s: int) -> list[tuple[int, str, str]]:
-        """The moments between two ticks at which the count of an open incident falls, in order of time."""
+        """The moments between two ticks at which an open incident's count falls or a pending one is due, in order."""
         found = []
-        for name, series, _ in self.open_incidents():
+        for name, series, incident in self.open_incidents():
             row = self._counts.known(series)
             # Windows that came with this tick count from it on.
             if row is None or series in self._changed:
                 continue
             longest = self._firing.get((name, series), 0)
+            if incident.pending:
+                longest = self._detectors[name].windows[-1]
+                due = incident.since_s + round(self._rules[name].pending_s)
+                found += [(due, name, series)] if before_s < due < now_s else []
             starts = self._counts.starts(row, before_s - longest - self._counts.cell_s, now_s)
             found += [
                 (moment, name, series)
@@ -365,8 +369,12 @@ class Watch:
             del self._revisions[key]
         self._slot = {key: slot for key, slot in self._slot.items() if slot == now_s // SLOT_S}
         self._began_s = None if self._began_s is None else max(self._began_s, oldest_s)
+        for spans in self._spikes.values():
+            for series in list(spans):
+                spans[series] = [span for span in spans[series] if span[1] >= oldest_s]
+                if not spans[series]:
+                    del spans[series]
         for (rule, series), incident in list(self._incidents.items()):
             if incident.until_s is not None and incident.until_s < oldest_s:
                 del self._incidents[rule, series]
-                self._spikes[rule].pop(series, None)
                 self._firing.pop((rule, series), None)
