@@ -5,6 +5,7 @@ outliers weigh less, counts are negative binomial. What a series is too thin to 
 rule, as far as these are alike (empirical Bayes: Gelman et al., Bayesian Data Analysis, 3rd ed., chapters 2 and 5).
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -102,29 +103,37 @@ def _prior(seen: Array, exposure: Array) -> tuple[float, float]:
 
 def _rhythm(counts: Array, weight: Array, hour_of_week: Array, live: Array) -> Array:
     """(S, 168) factors of mean 1: flat, then by hour of the day, then of the week; of all series, then of each."""
-    series, hours = counts.shape
+    series = len(counts)
     flat = np.ones((series, WEEK_H))
     if live.sum() < RHYTHM_FROM_H or not counts.sum():
         return flat
-    in_week = np.zeros((hours, WEEK_H), np.float32)
-    in_week[np.arange(hours), hour_of_week] = 1
     # In a series' own mean hour a weight counts as much as it sees, so that one loud series does not make the week.
     level = counts.sum(axis=1) / np.maximum(weight.sum(axis=1), 1)
-    happened, could = counts @ in_week, (weight * level[:, None]) @ in_week
+    happened, could = _by_week(counts, hour_of_week), _by_week(weight, hour_of_week) * level[:, None]
     noise = _noise(counts.sum(axis=0), hour_of_week, live)
     common = np.ones(WEEK_H)
-    day = np.arange(WEEK_H) % 24
-    for groups in (day, np.arange(WEEK_H)):
-        common = common * _shrunk(happened.sum(axis=0), could.sum(axis=0) * common, groups, noise)
+    for daily in (True, False):
+        common = common * _shrunk(happened.sum(axis=0), could.sum(axis=0) * common, daily, noise)
     common /= common.mean()
     own = np.broadcast_to(common, (series, WEEK_H))
     if series > 1:
         mean = level[:, None] * common[hour_of_week].astype(np.float32) * weight
         noise = max(1.0, float(((counts - mean) ** 2).sum() / max(mean.sum(), 1e-9)))
-        for groups in (day, np.arange(WEEK_H)):
-            own = own * _shrunk(happened, could * own, groups, noise)
+        for daily in (True, False):
+            own = own * _shrunk(happened, could * own, daily, noise)
         own = own / own.mean(axis=1, keepdims=True)
     return own
+
+
+def _by_week(values: Array, hour_of_week: Array) -> Array:
+    """(S, 168) sums by hour of the week."""
+    sums = np.zeros((len(values), WEEK_H))
+    # Hours follow each other, but for a week's end and the change of the clocks: so they are added in stretches.
+    breaks = np.flatnonzero(np.diff(hour_of_week) != 1) + 1
+    for since, until in itertools.pairwise([0, *breaks.tolist(), len(hour_of_week)]):
+        place = int(hour_of_week[since])
+        sums[:, place : place + until - since] += values[:, since:until]
+    return sums
 
 
 def _noise(pooled: Array, hour_of_week: Array, live: Array) -> float:
@@ -138,15 +147,15 @@ def _noise(pooled: Array, hour_of_week: Array, live: Array) -> float:
     return max(1.0, float(((pooled - expected)[use] ** 2 / expected[use]).sum() / free))
 
 
-def _shrunk(happened: Array, expected: Array, groups: Array, noise: float) -> Array:
-    """Factors happened/expected by group, drawn towards 1 as far as their differences may be chance."""
-    count = int(groups.max()) + 1
-    into = np.zeros((WEEK_H, count))
-    into[np.arange(WEEK_H), groups] = 1
-    seen, usual = happened @ into, expected @ into
+def _shrunk(happened: Array, expected: Array, daily: bool, noise: float) -> Array:
+    """Factors happened/expected by hour of the week (of the day), drawn towards 1 as far as they may be chance."""
+    seen, usual = happened, expected
+    if daily:
+        seen, usual = (values.reshape(*values.shape[:-1], 7, 24).sum(axis=-2) for values in (happened, expected))
     real = max(float(((seen - usual) ** 2).sum() - noise * usual.sum()), 0.0) / max(float((usual**2).sum()), 1e-12)
     prior = min(noise / real, NO_MORE) if real > 0 else NO_MORE
-    return ((prior + seen) / (prior + usual))[..., groups]
+    factors = (prior + seen) / (prior + usual)
+    return np.concatenate([factors] * 7, axis=-1) if daily else factors
 
 
 def _blocks(values: Array, hours: int) -> Array:

@@ -6,7 +6,6 @@ calibration are made every six hours from what lies before the longest window.
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -186,8 +185,11 @@ class Detector:
         slots[old] = self._slots[places[old]]
         span = self._whole(places)
         since = [_before(now_s - window, silent) for window in self.windows]
-        sums = [self._counts.fine.sums(span, *cells(begin, now_s, self._counts.cell_s)) for begin in since]
-        stories, observed = (np.stack([both[part] for both in sums], axis=1).astype(np.float64) for part in (0, 1))
+        begins = [cells(begin, now_s, self._counts.cell_s)[0] for begin in since]
+        end = max(cells(now_s, now_s, self._counts.cell_s)[0], *begins)
+        both = self._counts.fine.between(span, min(begins), end)
+        sums = [both[:, :, begin - min(begins) :].sum(axis=2) for begin in begins]
+        stories, observed = np.stack(sums, axis=2).astype(np.float64)
         first, last = min(since) // HOUR_S, now_s // HOUR_S + 1
         rates = base.rhythm[slots[:, None], hours_of_week(range(first, last), self.zone)] * base.level[slots, None]
         hours = np.arange(first, last)
@@ -356,13 +358,14 @@ def silences(rows: Array, since_s: int, cell_s: int, rates: Array) -> list[Span]
 
     rows: stories by cell from `since_s` on; rates: the stories expected in each cell.
     """
-    found: list[Span] = []
     filled = np.flatnonzero(np.concatenate(([1], rows, [1])) > 0)
     total = np.concatenate(([0.0], np.cumsum(rates)))
-    for one, other in itertools.pairwise(filled):
-        if other - one > 1 and total[other - 1] - total[one] >= SILENCE:
-            found.append((since_s + int(one) * cell_s, since_s + int(other - 1) * cell_s))
-    return found
+    begin, end = filled[:-1], filled[1:] - 1
+    silent = (end > begin) & (total[end] - total[begin] >= SILENCE)
+    return [
+        (since_s + one * cell_s, since_s + other * cell_s)
+        for one, other in zip(begin[silent].tolist(), end[silent].tolist(), strict=True)
+    ]
 
 
 def _told(peaks: Array) -> Array:
@@ -393,6 +396,8 @@ def often(score: float) -> str:
     if score > 7:
         return "quiet times bring that less than once in 100,000 years"
     weeks = 10**score
+    if f"{weeks:.2g}" == "1" or f"{1 / weeks:.2g}" == "1":
+        return "quiet times bring that once a week"
     if weeks < 1:
         return f"quiet times bring that {1 / weeks:.2g} times a week"
     years = weeks / 52.18

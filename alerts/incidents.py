@@ -52,9 +52,10 @@ def advance(incident: Incident | None, verdict: Verdict, rule: AnyRule, now_s: i
     if incident is None or not incident.open:
         return _begin(incident, verdict, rule, now_s)
     cooldown = round(rule.cooldown_s)
-    if incident.quiet_since_s is not None and now_s >= incident.quiet_since_s + cooldown:
+    quiet_since = None if verdict.no_data else incident.quiet_since_s  # a feed that is silent ends nothing
+    if quiet_since is not None and now_s >= quiet_since + cooldown:
         # Resolved at the moment the quiet was long enough, however late it is looked at.
-        until = incident.quiet_since_s + cooldown
+        until = quiet_since + cooldown
         over = replace(incident, until_s=until, state="resolved", number=incident.number + 1)
         return Step(over, "resolved", until, f"quiet for {cooldown // 60} min")
     if not verdict.holds:

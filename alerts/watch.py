@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alerts.baseline import RHYTHM_FROM_H, Baseline, fit
 from alerts.counts import DAY_S, HOUR_S, Count, Counts
 from alerts.detect import (
     REFRESH_S,
     SETTLED_S,
+    SILENCE,
     Detector,
     Look,
     Peak,
@@ -28,6 +30,7 @@ from moodwire.settings import AnyRule, Rule
 FORGET_EVERY_S = DAY_S
 FLOW = "all"  # the series whose silence is the feed's
 SLOT_S = 900  # what is expected is told once in it
+Row = NDArray[np.float64]  # by window
 
 
 class Change(NamedTuple):
@@ -69,6 +72,7 @@ class Watch:
         self._counts = Counts(cell_s, self._recent_s, self.memory_s + DAY_S)
         self._detectors = {name: Detector(rule, self._counts) for name, rule in self._rules.items()}
         self._flow: Baseline | None = None  # stories an hour of the whole flow
+        self._most = 0.0  # of them in the busiest hour of the week
         self._revisions: dict[tuple[str, int], int] = {}
         self._rules_of: dict[str, tuple[Rule, ...]] = {}
         self._changed: dict[str, None] = {}
@@ -77,6 +81,7 @@ class Watch:
         self._firing: dict[tuple[str, str], int] = {}  # the window that an incident came from
         self._slot: dict[tuple[str, str], int] = {}
         self._expectations: list[Expectation] = []
+        self._untold: defaultdict[str, list[tuple[str, int, Row, Row]]] = defaultdict(list)
         self._began_s: int | None = None
         self._forgot_s = 0
         self._epoch = -1
@@ -142,6 +147,7 @@ class Watch:
 
     def learnt(self) -> Learnt:
         """What came up since this was last asked, to be kept with the tick."""
+        self._settle()
         peaks = [(name, peak) for name, detector in self._detectors.items() for peak in detector.raised()]
         expectations, self._expectations = self._expectations, []
         return Learnt(peaks, expectations)
@@ -162,14 +168,18 @@ class Watch:
         self._incidents[rule, series] = incident
 
     def _falls(self, before_s: int, now_s: int) -> list[tuple[int, str, str]]:
-        """The moments between two ticks at which the count of an open incident falls, in order of time."""
+        """The moments between two ticks at which an open incident's count falls or a pending one is due, in order."""
         found = []
-        for name, series, _ in self.open_incidents():
+        for name, series, incident in self.open_incidents():
             row = self._counts.known(series)
             # Windows that came with this tick count from it on.
             if row is None or series in self._changed:
                 continue
             longest = self._firing.get((name, series), 0)
+            if incident.pending:
+                longest = self._detectors[name].windows[-1]
+                due = incident.since_s + round(self._rules[name].pending_s)
+                found += [(due, name, series)] if before_s < due < now_s else []
             starts = self._counts.starts(row, before_s - longest - self._counts.cell_s, now_s)
             found += [
                 (moment, name, series)
@@ -258,25 +268,30 @@ class Watch:
 
     def _tell(self, name: str, series: Sequence[str], look: Look, now_s: int) -> None:
         """What is expected, once in a slot and series."""
-        detector = self._detectors[name]
-        due = [at for at, each in enumerate(series) if self._slot.get((name, each)) != now_s // SLOT_S]
-        if not due:
-            return
-        some = Look(*(part[due] for part in look))
-        thresholds = detector.threshold(some.expected, some.dispersion)
-        for place, at in enumerate(due):
-            self._slot[name, series[at]] = now_s // SLOT_S
-            for window, length in enumerate(detector.windows):
-                expected = float(f"{some.expected[place, window]:.6g}")
-                self._expectations.append(
-                    Expectation(name, series[at], length, now_s, expected, int(thresholds[place, window]))
-                )
+        for at, each in enumerate(series):
+            if self._slot.get((name, each)) != now_s // SLOT_S:
+                self._slot[name, each] = now_s // SLOT_S
+                self._untold[name].append((each, now_s, look.expected[at], look.dispersion[at]))
+
+    def _settle(self) -> None:
+        """The thresholds of what was expected since they were last worked out: of many at once, as that is quick."""
+        for name, untold in self._untold.items():
+            detector = self._detectors[name]
+            expected, dispersion = (np.array([each[part] for each in untold]) for part in (2, 3))
+            thresholds = detector.threshold(expected, dispersion).tolist()
+            self._expectations += [
+                Expectation(name, series, length, now_s, float(f"{value:.6g}"), int(threshold))
+                for (series, now_s, values, _), row in zip(untold, thresholds, strict=True)
+                for length, value, threshold in zip(detector.windows, values.tolist(), row, strict=True)
+            ]
+        self._untold.clear()
 
     def _refresh(self, now_s: int) -> None:
         """Baselines and calibration, when six hours are over."""
         epoch = now_s // REFRESH_S
         if epoch == self._epoch or self._began_s is None:
             return
+        self._settle()  # by the calibration under which it was expected
         self._epoch = epoch
         at_s = epoch * REFRESH_S
         silent = self._learn_flow(at_s)
@@ -305,6 +320,10 @@ class Watch:
             silent = silences(stories[0], first * HOUR_S, HOUR_S, self._flow.level[0] * self._flow.rhythm[0, clock])
             for start, end in silent:
                 live[start // HOUR_S - first : end // HOUR_S - first] = False
+            if not silent:
+                break
+        assert self._flow is not None
+        self._most = float(self._flow.level[0] * self._flow.rhythm[0].max())
         return silent
 
     def _silences(self, now_s: int) -> list[Span]:
@@ -315,6 +334,9 @@ class Watch:
         cell_s = self._counts.cell_s
         first, last = (now_s - self._recent_s) // cell_s, -(-now_s // cell_s)
         stories = self._counts.fine.between([row], first, last)[0, 0]
+        longest = np.diff(np.flatnonzero(stories), prepend=-1, append=last - first).max()
+        if longest * cell_s * self._most < SILENCE * HOUR_S:
+            return []  # not even in the busiest hours of the week would that be one
         hours = np.arange(first, last) * cell_s // HOUR_S
         clock = hours_of_week(range(int(hours[0]), int(hours[-1]) + 1), next(iter(self._detectors.values())).zone)
         rates = self._flow.level[0] * self._flow.rhythm[0, clock[hours - hours[0]]] * cell_s / HOUR_S
@@ -347,8 +369,12 @@ class Watch:
             del self._revisions[key]
         self._slot = {key: slot for key, slot in self._slot.items() if slot == now_s // SLOT_S}
         self._began_s = None if self._began_s is None else max(self._began_s, oldest_s)
+        for spans in self._spikes.values():
+            for series in list(spans):
+                spans[series] = [span for span in spans[series] if span[1] >= oldest_s]
+                if not spans[series]:
+                    del spans[series]
         for (rule, series), incident in list(self._incidents.items()):
             if incident.until_s is not None and incident.until_s < oldest_s:
                 del self._incidents[rule, series]
-                self._spikes[rule].pop(series, None)
                 self._firing.pop((rule, series), None)

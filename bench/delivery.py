@@ -46,8 +46,7 @@ group_wait_s = 0
 [[rules]]
 name = "surge"
 series = ["entity:*"]
-window_s = 900
-tail = 1e-3
+windows = [900]
 minimum_stories = {decides}
 [[sources]]
 name = "feed"

@@ -339,6 +339,8 @@ def test_a_silence_is_found_and_windows_reach_back_over_it(calm: Past) -> None:
 
 def test_times_and_lengths_in_words() -> None:
     assert often(-0.5) == "quiet times bring that 3.2 times a week"
+    assert {often(score) for score in (-0.01, 0, 0.01)} == {"quiet times bring that once a week"}
+    assert often(0.1) == "quiet times bring that once in 1.3 weeks"
     assert often(1) == "quiet times bring that once in 10 weeks"
     assert often(4) == "quiet times bring that once in 190 years"
     assert often(50) == "quiet times bring that less than once in 100,000 years"

@@ -53,6 +53,16 @@ def test_it_worsens_at_three_times_the_count_that_was_told_and_opens_anew() -> N
     assert advance(worse.incident, verdict(45, -19), RULE, 40).changed == "", "more, and yet less strange"
 
 
+def test_a_silent_feed_ends_nothing() -> None:
+    quiet = advance(Incident(since_s=0), CALM, RULE, 100).incident
+    silent = verdict(0, 0.0, fires=False, holds=True)._replace(no_data=True)
+    held = advance(quiet, silent, RULE, 5000)
+    assert held.changed == ""
+    assert held.incident is not None
+    assert held.incident.open
+    assert advance(held.incident, CALM, RULE, 5060).changed == "", "the quiet begins anew"
+
+
 def test_an_acknowledged_incident_ends_as_any_other() -> None:
     incident = acknowledge(Incident(since_s=0), 10).incident
     quiet = advance(incident, CALM, RULE, 100)

@@ -36,7 +36,7 @@ from moodwire.stream.log import Message as Logged
 from tests.helpers import T0, context, scored
 from tests.helpers import after as at
 
-SURGE = Rule(name="surge", series=("entity:*",), tail=1e-3, minimum_stories=3, cooldown_s=600, window_s=3600)
+SURGE = Rule(name="surge", series=("entity:*",), windows=(3600,), minimum_stories=3, cooldown_s=600)
 ARTICLE = ArticleRule(name="fraud", topic="fraud", series=("entity:ACME",), cooldown_s=600)
 PICKUP = PickupRule(name="everywhere", series=("entity:ACME",), sources=3, cooldown_s=600)
 MOOD = ScoreRule(name="mood", series=("entity:ACME",), below=-0.5, minimum_stories=4, severity="info")

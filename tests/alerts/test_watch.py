@@ -259,3 +259,17 @@ def test_an_incident_rests_after_its_end(grown: Watch) -> None:
     assert rest.changed == ""
     assert "resting" in rest.reason
     assert advance(ended, verdict, RULE, NOW + 7200).changed == "firing"
+
+
+@pytest.mark.parametrize("gap", [60, 2 * HOUR])
+def test_a_pending_incident_fires_when_its_time_is_over_however_far_apart_ticks_are(gap: int) -> None:
+    rule = Rule(name="r", series=("s",), baseline_days=14, windows=(3600,), pending_s=1200, timezone="UTC")
+    watch = Watch([rule], 7200)
+    rng = random.Random(3)
+    for start in range(NOW - 3 * DAY, NOW, 600):
+        watch.take("s", start, Count(2, int(rng.random() < 0.1)), 1)
+    assert surge(watch, NOW) == []
+    ((_, _, pending),) = watch.open_incidents()
+    assert pending.pending
+    found = [change for at in range(NOW + 600 + gap, NOW + 3 * HOUR, gap) for change in watch.tick(at)]
+    assert told(found)[0] == ("firing", "s", pending.since_s + 1200)

@@ -94,7 +94,7 @@ def test_ack_and_silence_are_carried_out_by_the_stage_and_their_result_is_told(
 
 
 def test_a_pending_incident_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flow = Flow(tmp_path, Rule(name="slow", pending_s=600, tail=1e-2, minimum_stories=3))
+    flow = Flow(tmp_path, Rule(name="slow", pending_s=600, windows=(3600,), minimum_stories=3))
     flow.story(-3 * 86_400, "neutral")
     for n in range(4):
         flow.story(n)

@@ -108,7 +108,9 @@ def test_a_formula_is_made_plain_and_numbers_are_left() -> None:
     assert text.splitlines() == ["title,score", "'=1+1,-0.5", "'@x,0.1", "plain,0.0"]
 
 
-@pytest.mark.parametrize("rule", [Rule(name="r"), Rule(name="a b", series=("all",), tail=1e-7, channels=("desk",))])
+@pytest.mark.parametrize(
+    "rule", [Rule(name="r"), Rule(name="a b", series=("all",), false_alarms_per_week=0.25, channels=("desk",))]
+)
 def test_a_rules_snippet_is_the_rule(rule: Rule, tmp_path: Path) -> None:
     channel = '\n[[channels]]\nkind = "webhook"\nname = "desk"\nurl = "https://example.org/"\n'
     file = tmp_path / "moodwire.toml"
