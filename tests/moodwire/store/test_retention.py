@@ -12,5 +12,5 @@ def test_only_what_is_older_than_its_table_keeps_goes(tmp_path: Path) -> None:
     days = [0, 1, 2, 3]
     store_scores(store, [scored(day, -86_400.0 * day) for day in days], timedelta(hours=2))
     deleted = prune(store, Retention(scores_days=1.5), T0)
-    assert deleted == {"articles": 0, "entries": 0, "feed_days": 0, "scores": 2, "counted": 2, "windows": 0}
+    assert {table: rows for table, rows in deleted.items() if rows} == {"scores": 2, "counted": 2}
     assert prune(store, Retention(scores_days=1.5), T0)["scores"] == 0

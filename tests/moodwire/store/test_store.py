@@ -171,10 +171,11 @@ counts = st.lists(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(counts, st.integers(1, 6))
 def test_an_article_and_a_story_count_once_a_series_by_their_first_record(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, set[str]]], batch: int
+    store: Store, rows: list[tuple[int, int, set[str]]], batch: int
 ) -> None:
-    store = Store(f"sqlite:///{tmp_path_factory.mktemp('s') / 'm.db'}")
-    store.upgrade()
+    with store.write() as connection:  # of the example before
+        connection.execute(sa.delete(schema.scores))
+        connection.execute(sa.delete(schema.counted))
     revisions: dict[int, int] = {}
     records: list[Scored] = []
     for offset, (id_, story, series) in enumerate(rows):
@@ -189,7 +190,6 @@ def test_an_article_and_a_story_count_once_a_series_by_their_first_record(
     c = schema.counted.c
     with store.read() as connection:
         got = connection.execute(sa.select(c.series, c.offset, c.id, c.story_id, c.first_article, c.first_story)).all()
-    store.close()
     assert len(got) == sum(len(series) for _, _, series in rows)
     articles: set[tuple[str, str]] = set()
     stories: set[tuple[str, str]] = set()
