@@ -15,7 +15,7 @@ from moodwire.store.db import Store
 
 LABELS = {"negative": -1, "neutral": 0, "positive": 1}
 _SOURCE = "source:"
-_CONFIGURATION = sa.literal_column("'moodwire'")
+_CONFIGURATION: sa.ColumnElement[Any] = sa.literal_column("'moodwire'")
 # As PostgreSQL's index has it: without accents.
 _WORDS = sa.func.to_tsvector(
     _CONFIGURATION,

@@ -17,8 +17,7 @@ from moodwire.store.db import Store
 from moodwire.store.find import Filter, course, find, has_words, match_of
 from moodwire.store.labels import Correction
 from moodwire.store.scores import store_scores
-from tests.helpers import T0, after, scored
-from tests.moodwire.store.test_store import STORES
+from tests.helpers import STORES, T0, after, scored
 
 NEWS = (  # title, source, label, series beside `all`
     ("Refinery burns down", "Wire", "negative", ("entity:X", "topic:energy")),
