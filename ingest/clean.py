@@ -25,8 +25,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u
 _BLANK = re.compile(r"[^\S\n]+")
 # Words that stand in most English sentences and in few of any other language.
 _ENGLISH = frozenset(
-    "the of and with from that this these those are were have has had been its their they which what when where who "
-    "how why would could should about into than then because out over your you our not new says said to is it be on by up just".split()
+    (
+        *("the", "of", "and", "with", "from", "that", "this", "these", "those", "are", "were", "have", "has"),
+        *("had", "been", "its", "their", "they", "which", "what", "when", "where", "who", "how", "why", "would"),
+        *("could", "should", "about", "into", "than", "then", "because", "out", "over", "your", "you", "our"),
+        *("not", "new", "says", "said", "to", "is", "it", "be", "on", "by", "up", "just"),
+    )
 )
 _TRACKING = re.compile(r"^(utm_|fbclid|gclid|mc_|cmpid|ocid|ref$|source$)", re.IGNORECASE)
 
