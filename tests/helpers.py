@@ -14,6 +14,10 @@ from moodwire.stream.embedded import EmbeddedLog
 from moodwire.stream.kafka import Broker, KafkaLog
 from tests import services
 
+STORES: dict[str, Callable[[Path], str]] = {
+    "sqlite": lambda folder: f"sqlite:///{folder / 'moodwire.db'}",
+    "postgresql": lambda folder: services.postgres().database(),
+}
 T0 = datetime(2024, 3, 4, 12, 0, tzinfo=UTC)
 
 
@@ -27,9 +31,13 @@ def kafka_log(prefix: str, instance: str = "one", partitions: int = 3) -> KafkaL
 
 
 def context(
-    folder: Path, settings: Settings | None = None, clock: Callable[[], datetime] = lambda: T0, stage: str = "test"
+    folder: Path,
+    settings: Settings | None = None,
+    clock: Callable[[], datetime] = lambda: T0,
+    stage: str = "test",
+    kind: str = "sqlite",
 ) -> Context:
-    store = Store(f"sqlite:///{folder / 'moodwire.db'}")
+    store = Store(STORES[kind](folder))
     store.upgrade()
     return Context(
         place=Place(folder),

@@ -67,10 +67,18 @@ class Store:
             yield connection
 
     def make_room(self, table: sa.Table, times: Iterable[datetime]) -> None:
-        """Before rows of these times are written into a table that stands in partitions."""
-        if not self.sqlite:
-            with _told(self):
-                partitions.ensure(self.engine, table.name, times)
+        """Before rows of these times are written into a table that stands in partitions.
+
+        Asked of the store each time: another process may drop months.
+        """
+        if self.sqlite:
+            return
+        with self.write() as connection:  # of its own, and short: making a month locks the whole table
+            months = partitions.missing(connection, table.name, times)
+            if months:
+                take_turns(connection, "months")  # IF NOT EXISTS does not see what another is just making
+            for month in months:
+                partitions.make(connection, table.name, month)
 
     def now(self) -> datetime:
         """The store's own clock, by which `known_at` is set."""

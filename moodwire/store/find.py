@@ -1,11 +1,13 @@
 """Finding stories: by series (one, or several crossed), source, sentiment, time and words."""
 
 import re
+import unicodedata
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import TSQUERY
 
 from moodwire.records import WINDOW_S
 from moodwire.store import queries, schema
@@ -13,6 +15,17 @@ from moodwire.store.db import Store
 
 LABELS = {"negative": -1, "neutral": 0, "positive": 1}
 _SOURCE = "source:"
+_CONFIGURATION: sa.ColumnElement[Any] = sa.literal_column("'moodwire'")
+# As PostgreSQL's index has it: without accents.
+_WORDS = sa.func.to_tsvector(
+    _CONFIGURATION,
+    sa.func.regexp_replace(
+        sa.func.normalize(
+            schema.articles.c.title + sa.literal_column("' '") + schema.articles.c.body, sa.literal_column("NFD")
+        ),
+        *(sa.literal_column(part) for part in (r"'[\u0300-\u036f]'", "''", "'g'")),
+    ),
+)
 
 
 class Filter(NamedTuple):
@@ -71,20 +84,34 @@ def course(store: Store, series: str, start: datetime, end: datetime, freq_s: in
     return queries.filled(queries.fetch(store, query), start, end, freq_s)
 
 
+class _Terms(NamedTuple):
+    """What was typed, as words and phrases to look for."""
+
+    wanted: list[str]
+    without: list[str]
+    begun: bool  # the last one wanted is still being typed
+
+
 def match_of(words: str) -> str:
     """An FTS5 expression for what was typed; empty where nothing can be looked for. No operator is let through."""
-    wanted: list[str] = []
-    without: list[str] = []
-    for phrase, sign, word in re.findall(r'"([^"]*)"|(-?)([^\s"]+)', words.replace("\0", " ")):
-        text = phrase or word
-        if not re.search(r"\w", text):
-            continue
-        (without if sign else wanted).append(f'"{text}"')
+    terms = _terms(words)
+    wanted = [f'"{text}"' for text in terms.wanted]
     if not wanted:
         return ""
-    if words.rstrip()[-1:] not in {'"', ""} and not without:
-        wanted[-1] += "*"  # still being typed
-    return " AND ".join(wanted) + "".join(f" NOT {text}" for text in without)
+    if terms.begun:
+        wanted[-1] += "*"
+    return " AND ".join(wanted) + "".join(f' NOT "{text}"' for text in terms.without)
+
+
+def _terms(words: str) -> _Terms:
+    words = words.replace("\0", " ")
+    wanted: list[str] = []
+    without: list[str] = []
+    for phrase, sign, word in re.findall(r'"([^"]*)"|(-?)([^\s"]+)', words):
+        text = phrase or word
+        if re.search(r"\w", text):
+            (without if sign else wanted).append(text)
+    return _Terms(wanted, without, bool(wanted) and words.rstrip()[-1:] != '"' and not without)
 
 
 def _first_of_story(store: Store, wanted: Filter, start: datetime | None, end: datetime | None) -> sa.Select[Any]:
@@ -107,7 +134,7 @@ def _first_of_story(store: Store, wanted: Filter, start: datetime | None, end: d
     if wanted.label:
         conditions.append(c.label == LABELS[wanted.label])
     if wanted.words:
-        conditions.append(_has_words(store, wanted.words))
+        conditions.append(has_words(store, wanted.words))
     if start is not None:
         conditions.append(c.start >= start)
     if end is not None:
@@ -117,10 +144,25 @@ def _first_of_story(store: Store, wanted: Filter, start: datetime | None, end: d
     return sa.select(*(ranked.c[name] for name in names)).where(ranked.c.rank == 1)
 
 
-def _has_words(store: Store, words: str) -> sa.ColumnElement[bool]:
+def has_words(store: Store, words: str) -> sa.ColumnElement[bool]:
+    """Whether an article has the words, by the store's index of them."""
     a = schema.articles.c
     if store.sqlite:
         matching = sa.text("select rowid from articles_words where articles_words match :match")
         return a.seq.in_(matching.bindparams(match=match_of(words) or '""').columns(sa.column("rowid")))
-    text = sa.func.to_tsvector(sa.literal_column("'english'"), a.title + " " + a.body)  # as the index has it
-    return text.bool_op("@@")(sa.func.websearch_to_tsquery(sa.literal_column("'english'"), words))
+    terms = _terms(words)
+    wanted = [_lexemes(text) for text in terms.wanted]
+    if terms.begun:
+        begun = sa.func.nullif(sa.cast(wanted[-1], sa.Text), "") + ":*"
+        wanted[-1] = sa.cast(begun, TSQUERY)
+    query: sa.ColumnElement[Any] = sa.cast("", TSQUERY)
+    for term in wanted:
+        query = query.bool_op("&&")(term)
+    for text in terms.without:
+        query = query.bool_op("&&")(sa.func.tsquery_not(_lexemes(text)))
+    return _WORDS.bool_op("@@")(query)
+
+
+def _lexemes(text: str) -> sa.ColumnElement[Any]:
+    plain = "".join(char for char in unicodedata.normalize("NFD", text) if not "\u0300" <= char <= "\u036f")
+    return sa.func.phraseto_tsquery(_CONFIGURATION, plain)

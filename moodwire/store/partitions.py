@@ -68,14 +68,12 @@ def is_partitioned(connection: sa.Connection, table: str) -> bool:
     return bool(connection.execute(query, {"name": table}).scalar())
 
 
-def ensure(engine: sa.Engine, table: str, times: Iterable[datetime]) -> None:
-    """Make the months that rows need, before they are written. Asked each time: another process may drop months."""
+def missing(connection: sa.Connection, table: str, times: Iterable[datetime]) -> list[datetime]:
+    """The months that rows of these times need and that are not there; none where we do not partition."""
     needed = {month(time) for time in times}
-    with engine.begin() as connection:  # of its own, and short: making one locks the whole table
-        there = partitions(connection, table)
-        for one in sorted(needed):
-            if name(table, one) not in there and is_partitioned(connection, table):
-                make(connection, table, one)
+    there = partitions(connection, table)
+    new = sorted(one for one in needed if name(table, one) not in there)
+    return new if new and is_partitioned(connection, table) else []
 
 
 def drop_before(connection: sa.Connection, table: sa.Table, limit: datetime, old: sa.ColumnElement[bool]) -> int:

@@ -147,6 +147,9 @@ def test_a_language_is_detected_where_it_can_be_and_else_believed() -> None:
     text = "Der Gewinn stieg im dritten Quartal deutlich, wie der Konzern am Montag mitteilte."
     assert language(text, "") == "de"
     assert language(text, "en-US") == "de"
+    assert language("Die Serie „House of the Dragon“ brachte dem Konzern im Quartal neue Kunden", "en") == "de"
+    assert language("Profit of the group rose in the third quarter", "en") == "en"
+    assert language("Profit of the group rose in the third quarter", "de") == "en"
     assert language("$AAPL up", "en_GB") == "en"
     assert language("$AAPL up", "") == ""
 

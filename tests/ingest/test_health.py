@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,8 +12,8 @@ from ingest import stage
 from ingest.health import SHORTEST, UNREACHED, silence, usual
 from moodwire.settings import Settings, Source
 from moodwire.store.articles import feed_states, save_feed
-from moodwire.store.sources import Day, Fetch, days_of, silent_sources
-from tests.helpers import T0, context
+from moodwire.store.sources import Day, Fetch, days_of, hosts_in_trouble, save_host, silent_sources
+from tests.helpers import STORES, T0, context
 
 MONDAY = datetime(2024, 3, 4, tzinfo=UTC)
 NOW = MONDAY + timedelta(days=28, hours=15)  # a Monday afternoon
@@ -71,10 +72,11 @@ def test_a_longer_quiet_is_never_less_suspicious(working: int, weekend: int, hou
         assert silence(300, state(hours + 24), days, NOW) or hours > 24 * 23, "unless no usual is left before it"
 
 
-def test_silence_is_kept_from_its_beginning_and_cleared(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", STORES)
+def test_silence_is_kept_from_its_beginning_and_cleared(tmp_path: Path, kind: str) -> None:
     source = Source(name="wire", url="https://wire.example/feed")
     clock = [T0]
-    c = context(tmp_path, Settings(sources=(source,)), lambda: clock[0])
+    c = context(tmp_path, Settings(sources=(source,)), lambda: clock[0], kind=kind)
     row = {"source": "wire", "url": source.url, "failures": 9, "error": "HTTP 503", "next_at": T0}
     save_feed(c.store, {**row, "success_at": T0 - timedelta(hours=7)}, Fetch("wire", T0, False))
     for minutes in (0, 1):
@@ -88,3 +90,6 @@ def test_silence_is_kept_from_its_beginning_and_cleared(tmp_path: Path) -> None:
     assert feed_states(c.store)["wire"]["first_at"] == T0
     (day,) = days_of(c.store, T0 - timedelta(days=1))["wire"]
     assert (day.fetches, day.failures, day.took_ms, day.items) == (2, 1, 250, 0)
+    save_host(c.store, {"origin": "https://wire.example", "failures": 2, "free_at": T0, "told_to_wait": True})
+    assert [host["free_at"] for host in hosts_in_trouble(c.store)] == [T0]
+    c.store.close()

@@ -1,18 +1,21 @@
 """A store of the first schema, with alarms in it and messages on their way, opened by this version."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
 from alerts.messages import Message
-from moodwire.records import Alert, decode
+from moodwire.records import Alert, decode, micros
 from moodwire.store import schema
 from moodwire.store.db import Store
 from moodwire.store.incidents import alerts_after
 from moodwire.store.queries import open_incidents
+from tests.helpers import STORES, T0, after
 
 RECORD = (
     b'{"type":"alert","incident_id":"surge/entity:X/%s","rule":"surge","series":"entity:X","state":"%s",'
@@ -22,8 +25,16 @@ RECORD = (
 ROWS = (("a", "firing", 100), ("a", "resolved", 200), ("b", "firing", 300))
 
 
-def test_alarms_and_messages_of_the_first_schema_come_along(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'moodwire.db'}")
+def insert(connection: sa.Connection, table: str, values: str, given: dict[str, Any]) -> None:
+    """A row as the first schema had it."""
+    times = [sa.bindparam(name, type_=schema.UtcTime()) for name in ("at", "since", "until") if name in given]
+    typed = [one for one in times if not isinstance(given[one.key], str)]
+    connection.execute(sa.text(f"INSERT INTO {table} VALUES ({values})").bindparams(*typed), given)
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_alarms_and_messages_of_the_first_schema_come_along(tmp_path: Path, kind: str) -> None:
+    store = Store(STORES[kind](tmp_path))
     config = Config()
     config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
     with store.write() as connection:
@@ -31,23 +42,15 @@ def test_alarms_and_messages_of_the_first_schema_come_along(tmp_path: Path) -> N
         command.upgrade(config, "0001")
         for name, state, at in ROWS:
             id_, record = f"surge/entity:X/{name}", RECORD % (name.encode(), state.encode())
-            given = {"id": id_, "state": state, "at": at, "record": record}
-            connection.execute(
-                sa.text("INSERT INTO alerts VALUES (:id, :state, 'surge', 'entity:X', :at, :record, :at)"), given
-            )
-            connection.execute(
-                sa.text(
-                    "INSERT INTO deliveries VALUES "
-                    "(:id || :state, 'hook', :id, :state, :record, 'waiting', 0, :at, :at, NULL, '')"
-                ),
-                given,
-            )
-        for name, until in (("a", 200), ("b", None)):
-            connection.execute(
-                sa.text("INSERT INTO incidents VALUES (:id, 'surge', 'entity:X', :state, 100, :until, NULL)"),
-                {"id": f"surge/entity:X/{name}", "state": "resolved" if until else "firing", "until": until},
-            )
-        connection.execute(sa.text("INSERT INTO facts VALUES ('alerts:appended', '200')"))
+            given = {"id": id_, "key": id_ + state, "state": state, "at": after(at), "record": record}
+            insert(connection, "alerts", ":id, :state, 'surge', 'entity:X', :at, :record, :at", given)
+            values = ":key, 'hook', :id, :state, :record, 'waiting', 0, :at, :at, NULL, ''"
+            insert(connection, "deliveries", values, given)
+        for name, until in (("a", after(200)), ("b", None)):
+            given = {"id": f"surge/entity:X/{name}", "state": "resolved" if until else "firing", "until": until}
+            values = ":id, 'surge', 'entity:X', :state, :since, :until, NULL"
+            insert(connection, "incidents", values, {**given, "since": T0})
+        insert(connection, "facts", "'alerts:appended', :at", {"at": str(micros(after(200)))})
     store.upgrade()
     with store.read() as connection:
         a, d = schema.alerts.c, schema.deliveries.c

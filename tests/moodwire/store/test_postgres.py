@@ -1,9 +1,9 @@
 """What only PostgreSQL does: months, their end, the way from the first schema; TimescaleDB where it is."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from importlib.resources import as_file, files
-from threading import Thread
 
 import pytest
 import sqlalchemy as sa
@@ -57,7 +57,7 @@ def test_months_are_made_as_rows_need_them_and_go_as_a_whole(store: Store) -> No
 def test_an_earlier_record_counts_however_many_months_ago_it_was(store: Store) -> None:
     store_scores(store, [scored(1, -100 * DAY, story="s")], FRESH)
     with store.write() as connection:
-        row = {"id": "a1", "revision": 1, "content_hash": "x", "story_id": "s"}
+        row = {"id": "a1", "revision": 1, "source": "s", "content_hash": "x", "story_id": "s"}
         times = {"seen_at": scored(1, -100 * DAY).seen_at, "published_at": scored(1, -100 * DAY).published_at}
         connection.execute(sa.insert(partitions.registry), [{**row, **times}])
     store_scores(store, [scored(2, 0, story="s")], FRESH)
@@ -106,11 +106,9 @@ def test_two_classifiers_at_once_store_each_record_once(store: Store) -> None:
         for at in range(0, len(records), size):
             store_scores(mine, records[at : at + size], FRESH)
 
-    threads = [Thread(target=work, args=(store, 60)), Thread(target=work, args=(other, 100))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(work, store, 60), pool.submit(work, other, 100)]:
+            done.result()
     other.close()
     c = schema.counted.c
     with store.read() as connection:

@@ -159,9 +159,7 @@ def test_appenders_take_turns(open_log: Callable[[], Log]) -> None:
         assert [int(i) for n, i in found if int(n) == name] == list(range(20))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 5), st.booleans()), min_size=1, max_size=12))
-def test_restarts_at_any_moment_lose_nothing(open_log: Callable[[], Log], plan: list[tuple[int, int, bool]]) -> None:
+def play(open_log: Callable[[], Log], plan: list[tuple[int, int, bool]]) -> None:
     """Appends, polls and restarts in any order: each record is committed, in order."""
     topic = f"t-{uuid.uuid4()}"  # the folder is shared by all the plans
     log = open_log()
@@ -184,6 +182,17 @@ def test_restarts_at_any_moment_lose_nothing(open_log: Callable[[], Log], plan: 
         for message in messages:
             done[message.partition].append(int(message.value))
     assert done == written
+
+
+def test_restarts_lose_nothing(open_log: Callable[[], Log]) -> None:
+    play(open_log, [(0, 3, False), (1, 2, True), (2, 5, False), (0, 1, True), (1, 4, False)])
+
+
+@pytest.mark.parametrize("open_log", ["embedded", pytest.param("kafka", marks=pytest.mark.long)], indirect=True)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 5), st.booleans()), min_size=1, max_size=12))
+def test_restarts_at_any_moment_lose_nothing(open_log: Callable[[], Log], plan: list[tuple[int, int, bool]]) -> None:
+    play(open_log, plan)
 
 
 def test_retention_keeps_what_a_group_has_not_read(tmp_path: Path) -> None:

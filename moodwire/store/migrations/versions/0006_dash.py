@@ -26,7 +26,17 @@ def upgrade() -> None:
     )
     op.create_index("labels_article", "labels", ["id", "revision"])
     if op.get_bind().dialect.name != "sqlite":
-        op.execute("create index articles_words on articles using gin (to_tsvector('english', title || ' ' || body))")
+        # English stems, but every word is looked for: the dictionary that is there leaves the frequent ones out.
+        op.execute("create text search dictionary moodwire_stem (template = snowball, language = english)")
+        op.execute("create text search configuration moodwire (copy = english)")
+        op.execute(
+            "alter text search configuration moodwire "
+            "alter mapping for asciiword, word, asciihword, hword, hword_asciipart, hword_part with moodwire_stem"
+        )
+        op.execute(
+            "create index articles_words on articles using gin (to_tsvector('moodwire', "
+            "regexp_replace(normalize(title || ' ' || body, NFD), '[\\u0300-\\u036f]', '', 'g')))"
+        )
         return
     # The words stand in the index only, the text in `articles`; triggers keep the two together, whoever writes.
     op.execute(
