@@ -85,19 +85,20 @@ def register(app: Dash, data: Data) -> None:
     @in_thread
     def chart(beat: str, search: str | None, path: str | None) -> Any:
         name, view = named(path), parse(search)
-        begin, end = view.times(datetime.fromisoformat(beat))
-        frame = _local(data.ask(course, name, begin, end, view.freq_s), view)
-        found = data.ask(watching.incidents, name, begin, end, 20)
+        now = datetime.fromisoformat(beat)
+        begin, end = view.times(now)
+        frame = _local(data.ask_at(now, course, name, begin, end, view.freq_s), view)
+        found = data.ask_at(now, watching.incidents, name, begin, end, 20)
         pick = (view.local(view.pick[0]), view.local(view.pick[1])) if view.pick else None
         revision = f"{name}{view.frame}"
         if view.also:
             others = [
-                (pretty(also, data.names), _local(data.ask(course, also, begin, end, view.freq_s), view))
+                (pretty(also, data.names), _local(data.ask_at(now, course, also, begin, end, view.freq_s), view))
                 for also in view.also
             ]
             drawn = figures.compared([(pretty(name, data.names), frame), *others], revision, pick)
         else:
-            late = data.ask(watching.revised, name, begin, end, view.freq_s)
+            late = data.ask_at(now, watching.revised, name, begin, end, view.freq_s)
             drawn = figures.course(frame, revision, events=events(found, view, {}), late=_local(late, view), pick=pick)
         return drawn, totals(frame, view, data.usual(begin).get(name)), listed(found, view)
 
@@ -113,7 +114,7 @@ def register(app: Dash, data: Data) -> None:
         name, view, now = named(path), parse(search), datetime.fromisoformat(beat)
         begin, end = view.pick or view.times(now)
         open_end = None if view.pick is None and view.between is None else end
-        frame = data.ask(find, Filter(name), begin, open_end, SHOWN)
+        frame = data.ask_at(now, find, Filter(name), begin, open_end, SHOWN)
         rows = story_rows(frame, view, now)
         return rows, note(name, view, len(rows))
 
@@ -142,7 +143,11 @@ def register(app: Dash, data: Data) -> None:
         of = {option["value"] for option in options}
         missing = [{"value": also, "label": pretty(also, data.names)} for also in view.also if also not in of]
         others = [option for option in [*options, *missing] if option["value"] != name]
-        sources = [{"value": f"source:{source}", "label": f"from {source}"} for source in data.ask(watching.sources)]
+        now = datetime.fromisoformat(beat)
+        names = [
+            f"source:{source}" for source in data.ask_at(now, watching.sources) if f"source:{source}" not in view.also
+        ]
+        sources = [{"value": source, "label": pretty(source, data.names)} for source in names]
         taken = {"all", *name.split("+")}
         single = [
             option for option in [*others, *sources] if option["value"] not in taken and "+" not in option["value"]
@@ -177,7 +182,7 @@ def named(path: str | None) -> str:
 def known_series(data: Data, now: datetime, view: View) -> list[dict[str, str]]:
     """What there were stories of, busiest first, as choices."""
     begin, end = view.times(now)
-    table = data.ask(queries.overview, end, end - begin).sort_values("stories", ascending=False)
+    table = data.ask_at(now, queries.overview, end, end - begin).sort_values("stories", ascending=False)
     return [{"value": name, "label": pretty(name, data.names)} for name in table["series"]]
 
 

@@ -143,8 +143,10 @@ def test_an_incident_has_a_page_with_all_that_it_left(site: tuple[Context, str],
     chrome.get(f"{url}/incidents")
     see(chrome, "▲ firing")
     WebDriverWait(chrome, 30).until(lambda d: d.find_elements(By.LINK_TEXT, "X · Xenon Motors"))[0].click()
-    see(chrome, "message “firing” by desk waits")
+    see(chrome, "message “fires” by desk waits")
     see(chrome, "Evidence")
+    see(chrome, "75% of its new stories")
+    see(chrome, "fewer than 4 in an hour")
     assert "2 copies" in chrome.find_element(By.CSS_SELECTOR, ".evidence").text
     assert chrome.current_url == url + INCIDENT
     chrome.get(f"{url}/rules")

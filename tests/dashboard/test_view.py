@@ -15,9 +15,15 @@ from dashboard.pages.rules import snippet
 from dashboard.view import COMPARED, SPANS, View, parse
 from moodwire.configfile import load
 from moodwire.csvfile import csv_of
-from moodwire.settings import Rule
+from moodwire.settings import AnyRule, ArticleRule, Rule, ShareRule
 from moodwire.store.find import LABELS
 
+RULES = (
+    Rule(name="r"),
+    Rule(name="a b", series=("all",), windows=(3600.0,), false_alarms_per_week=0.1, channels=("desk",)),
+    ShareRule(name="s", above=0.25),
+    ArticleRule(name="t", topic="legal"),
+)
 NOW = datetime(2024, 3, 4, 12, 0, tzinfo=UTC)
 TIMES = st.integers(0, 10**9).map(lambda s: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
 RANGES = st.none() | st.tuples(TIMES, TIMES).map(sorted).filter(lambda p: p[0] < p[1]).map(tuple)
@@ -108,8 +114,8 @@ def test_a_formula_is_made_plain_and_numbers_are_left() -> None:
     assert text.splitlines() == ["title,score", "'=1+1,-0.5", "'@x,0.1", "plain,0.0"]
 
 
-@pytest.mark.parametrize("rule", [Rule(name="r"), Rule(name="a b", series=("all",), tail=1e-7, channels=("desk",))])
-def test_a_rules_snippet_is_the_rule(rule: Rule, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rules_snippet_is_the_rule(rule: AnyRule, tmp_path: Path) -> None:
     channel = '\n[[channels]]\nkind = "webhook"\nname = "desk"\nurl = "https://example.org/"\n'
     file = tmp_path / "moodwire.toml"
     file.write_text(snippet(rule) + "\n" + channel)
