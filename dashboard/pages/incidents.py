@@ -274,11 +274,7 @@ def silenced(silence: SilenceRow, view: View) -> Any:
     span = f"{view.clock(silence.starts_at)} – {view.clock(silence.ends_at)}"
     return html.P(
         [
-            f"Silent, {span}, by ",
-            html.Bdi(silence.by),
-            ": ",
-            html.Bdi(silence.reason),
-            " ",
+            html.Span([f"Silent, {span}, by ", html.Bdi(silence.by), ": ", html.Bdi(silence.reason)]),
             html.Button(
                 "end the silence",
                 id={"type": "end-silence", "silence": silence.id},

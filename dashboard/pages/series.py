@@ -1,6 +1,7 @@
 """One series closely: its course, what is uncertain about it, its incidents, its stories; and others beside it."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,6 +14,7 @@ from dashboard.data import Data
 from dashboard.frame import in_thread
 from dashboard.pages.overview import events
 from dashboard.parts import (
+    age,
     called,
     download,
     empty,
@@ -24,10 +26,13 @@ from dashboard.parts import (
     story_rows,
 )
 from dashboard.view import COMPARED, View, incident_path, parse, pretty, series_path
+from moodwire.records import floor_time
 from moodwire.store import queries, watching
+from moodwire.store.detection import Expected, expected
 from moodwire.store.find import Filter, course, find
 
 SHOWN = 300  # stories
+BEFORE = timedelta(days=1)  # what was last expected may be so old
 PREFIX = "/series/"
 
 
@@ -99,7 +104,14 @@ def register(app: Dash, data: Data) -> None:
             drawn = figures.compared([(pretty(name, data.names), frame), *others], revision, pick)
         else:
             late = data.ask_at(now, watching.revised, name, begin, end, view.freq_s)
-            drawn = figures.course(frame, revision, events=events(found, view, {}), late=_local(late, view), pick=pick)
+            drawn = figures.course(
+                frame,
+                revision,
+                events=events(found, view, {}),
+                late=_local(late, view),
+                pick=pick,
+                alarm=alarm(data, name, begin, end, view.freq_s, now),
+            )
         return drawn, totals(frame, view, data.usual(begin).get(name)), listed(found, view)
 
     @app.callback(
@@ -173,6 +185,29 @@ def register(app: Dash, data: Data) -> None:
             return no_update
         name = named(path)
         return series_path(other if name == "all" else f"{name}+{other}") + parse(search).frame
+
+
+def alarm(data: Data, name: str, begin: datetime, end: datetime, freq_s: int, now: datetime) -> figures.Alarm | None:
+    """What the alarms expected of a series, where a window of theirs is made up of whole points of the chart."""
+    rows = data.ask_at(now, expected, name, begin - BEFORE, end)
+    windows = [row.window_s for row in rows if row.window_s >= freq_s and row.window_s % freq_s == 0]
+    if not windows:
+        return None
+    counts = data.ask_at(now, course, name, begin - timedelta(seconds=min(windows)), end, freq_s)
+    return watched([row for row in rows if row.window_s == min(windows)], counts, begin, freq_s)
+
+
+def watched(rows: Sequence[Expected], counts: pd.DataFrame, begin: datetime, freq_s: int) -> figures.Alarm:
+    """rows: of one window, oldest first; of several rules that which fires first is shown. counts: from a window before
+    `begin` on."""
+    window_s = rows[0].window_s
+    first = min({row.rule: row for row in rows}.values(), key=lambda row: row.threshold).rule
+    said = pd.DataFrame([row for row in rows if row.rule == first])
+    ends = pd.DataFrame({"at": (counts["start"] + timedelta(seconds=freq_s)).astype("datetime64[us, UTC]")})
+    known = pd.merge_asof(ends, said.assign(at=said["at"].astype("datetime64[us, UTC]")), on="at")
+    known["counted"] = counts["fresh_negative"].rolling(window_s // freq_s, min_periods=1).sum()
+    shown = known[(counts["start"] >= floor_time(begin, freq_s)).to_numpy()].reset_index(drop=True)
+    return figures.Alarm(age(timedelta(seconds=window_s)), shown["counted"], shown["expected"], shown["threshold"])
 
 
 def named(path: str | None) -> str:

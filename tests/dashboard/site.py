@@ -30,6 +30,7 @@ SETTINGS = Settings(
 )
 HOSTILE = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script> {{7*7}} \u202egnp.exe"
 FORMULA = '=HYPERLINK("http://evil.example","x")'
+INCIDENT_ID = "r/entity:X/1"
 INCIDENT = "/incidents/r%2Fentity%3AX%2F1"
 SERIES = ("all", "entity:X", "topic:legal")
 
@@ -71,7 +72,7 @@ def alarm(c: Context, title: str = HOSTILE) -> None:
         copies=2,
     )
     alert = Alert(
-        incident_id="r/entity:X/1",
+        incident_id=INCIDENT_ID,
         rule="r",
         series="entity:X",
         state="firing",

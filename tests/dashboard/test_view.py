@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from dashboard import figures
 from dashboard.pages.health import stability
 from dashboard.pages.rules import snippet
+from dashboard.pages.series import watched
 from dashboard.view import COMPARED, SPANS, View, parse
 from moodwire.configfile import load
 from moodwire.csvfile import csv_of
 from moodwire.settings import AnyRule, ArticleRule, Rule, ShareRule
+from moodwire.store.detection import Expected
 from moodwire.store.find import LABELS
 
 RULES = (
@@ -93,6 +95,23 @@ def test_a_figure_marks_what_lasted_and_keeps_the_readers_zoom() -> None:
     assert begin <= pd.Timestamp(figure.layout.shapes[1].x0) <= end, "an event after the last point is shown too"
     assert figure.layout.uirevision == "v"
     assert len(figure.layout.selections) == 1
+
+
+def test_what_the_alarms_expected_is_drawn_beside_what_was_counted() -> None:
+    begin = NOW - timedelta(hours=1)
+    counts = pd.DataFrame(
+        {"start": pd.date_range(begin - timedelta(hours=1), NOW, freq="30min"), "fresh_negative": [1, 2, 0, 4, 0]}
+    )
+    early = Expected("r", 3600, begin - timedelta(hours=3), 0.5, 4)
+    later = Expected("r", 3600, NOW, 1.5, 6)
+    other = Expected("slow", 3600, NOW, 1.5, 9)
+    alarm = watched([early, later, other], counts, begin, 1800)
+    assert alarm.counted.tolist() == [2, 4, 4]  # of each hour that ends with the point
+    assert alarm.threshold.tolist() == [4, 6, 6]
+    course = frame([(0, 1, 0), (4, 0, 0), (0, 0, 0)])
+    figure = figures.course(course, "v", alarm=alarm)
+    assert any("alarm from 6, · · · 1.5 expected" in note.text for note in figure.layout.annotations)
+    assert figure.layout.yaxis3.domain[1] < figure.layout.yaxis2.domain[0] < figure.layout.yaxis.domain[0]
 
 
 def test_labels_of_compared_series_do_not_cover_each_other() -> None:
