@@ -18,10 +18,10 @@ MOOD_SCALE = [[0, NEGATIVE], [0.5, "rgba(128,124,116,.12)"], [1, POSITIVE]]
 LINES = (
     (POSITIVE, "solid"),
     (NEGATIVE, "dash"),
-    ("#2a8c6e", "dot"),
+    ("#237a5f", "dot"),
     ("#a3518f", "dashdot"),
     ("#8a7416", "longdash"),
-    ("#6a6ed0", "longdashdot"),
+    ("#5d61c6", "longdashdot"),
 )
 SURE = 1.96  # standard errors: 95% of means lie within
 SIGN_FROM = 0.15  # a cell of the heat map bears its sign from this score on
@@ -205,6 +205,8 @@ def heat(rows: Sequence[tuple[str, Sequence[float]]], times: Sequence[pd.Timesta
         yaxis={"autorange": "reversed", "automargin": True, "fixedrange": True, "showgrid": False},
         xaxis={"fixedrange": True},
     )
+    if not rows:
+        figure.update_layout(xaxis_visible=False, yaxis_visible=False)
     return plain(figure, max(90, 19 * len(rows) + 40))
 
 
