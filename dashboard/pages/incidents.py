@@ -99,7 +99,11 @@ def register(app: Dash, data: Data) -> None:
         frame = data.ask_at(now, watching.incidents, None, begin, end, LISTED)
         if frame.empty:
             return [], "No alarm so far. Rules stand in moodwire.toml under [[rules]]; the page Rules shows them."
-        count = f"{len(frame)} incidents" if len(frame) < LISTED else f"the newest {LISTED} incidents"
+        count = (
+            f"{len(frame)} incident{'s' * (len(frame) != 1)}"
+            if len(frame) < LISTED
+            else f"the newest {LISTED} incidents"
+        )
         where = f", {view.name}" if view.between else ", whenever they were"
         return incident_rows(frame, data.names, view, now), [count, where, " · ", download("incidents", view.search())]
 
@@ -239,7 +243,7 @@ def incident_rows(frame: pd.DataFrame, names: dict[str, str], view: View, now: d
             "lasted": (_end(row.until, now) - row.since).total_seconds(),
             "say": age(_end(row.until, now) - row.since),
             "observed": real(row.observed),
-            "expected": None if row.expected is None or row.expected != row.expected else round(row.expected, 1),
+            "expected": None if row.expected is None or row.expected != row.expected else float(f"{row.expected:.2g}"),
             "rule": row.rule,
             "reason": row.reason,
         }
@@ -265,7 +269,9 @@ def top(file: IncidentFile, names: dict[str, str], view: View, now: datetime) ->
         html.H1(series_link(row["series"], names, view)),
         html.Div(parts, className=f"lead {row['state']}"),
         html.P(f"Rule {row['rule']}: {last.reason}" if last else f"Rule {row['rule']}"),
-        html.P(last.ends_when, className="note") if last and row["until"] is None and last.ends_when else None,
+        html.P(f"It is over when {last.ends_when}.", className="note")
+        if last and row["until"] is None and last.ends_when
+        else None,
         *(silenced(each, view) for each in file.silences),
     ]
 
