@@ -25,6 +25,7 @@ PAGES = {
 SETTLED = """
 return document.fonts.status === 'loaded' && !document.querySelector('[data-dash-is-loading=true]')
   && !document.querySelector('.ag-overlay-loading-center')
+  && ![...document.querySelectorAll('#page .dash-graph')].some(e => !e.querySelector('.main-svg'))
   && ![...document.querySelectorAll('#page .empty')].some(e => e.textContent.startsWith('Loading'))
   && document.querySelector('#health-line').textContent !== ''
 """
