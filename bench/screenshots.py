@@ -13,11 +13,22 @@ PAGES = {
     "series": ("/series/entity%3ABRDG?span=24h", ".js-plotly-plot .trace"),
     "compare": ("/series/all?span=14d&also=topic%3Alegal&also=group%3Afinance", ".js-plotly-plot .trace"),
     "incidents": ("/incidents", ".ag-row"),
+    "incident": ("", ".timeline"),  # the newest
     "rules": ("/rules", "#rules pre"),
     "search": ("/search?span=14d&words=bank", ".ag-row"),
     "label": ("/label", ".to-label"),
     "health": ("/health", ".plain"),
 }
+
+
+# No part waits for its answer, and the fonts are there.
+SETTLED = """
+return document.fonts.status === 'loaded' && !document.querySelector('[data-dash-is-loading=true]')
+  && !document.querySelector('.ag-overlay-loading-center')
+  && ![...document.querySelectorAll('#page .dash-graph')].some(e => !e.querySelector('.main-svg'))
+  && ![...document.querySelectorAll('#page .empty')].some(e => e.textContent.startsWith('Loading'))
+  && document.querySelector('#health-line').textContent !== ''
+"""
 
 
 def main() -> None:
@@ -28,8 +39,13 @@ def main() -> None:
     for size, (width, height) in {"": (1440, 1000), "-phone": (390, 900)}.items():
         with browser(width, height) as driver:
             for name, (path, ready) in PAGES.items():
-                driver.get(options.url.rstrip("/") + path)
-                WebDriverWait(driver, 30).until(lambda d, ready=ready: d.find_elements(By.CSS_SELECTOR, ready))
+                if path:
+                    driver.get(options.url.rstrip("/") + path)
+                else:
+                    driver.find_element(By.CSS_SELECTOR, "#incidents .ag-row[row-index='0'] a").click()
+                wait = WebDriverWait(driver, 60)
+                wait.until(lambda d, ready=ready: d.find_elements(By.CSS_SELECTOR, ready))
+                wait.until(lambda d: d.execute_script(SETTLED))
                 target = options.out / f"{name}{size}.png"
                 driver.save_screenshot(str(target))
                 errors = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from dash import Dash, Input, Output, html, set_props
 
-from dashboard import export, frame
+from dashboard import export, figures, frame
 from dashboard.data import Data
 from dashboard.live import Live
 from dashboard.pages import health, incidents, label, overview, rules, search, series
@@ -57,6 +57,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
     # Dash does this at the first request for `/` or one of its own addresses. Without it, a first request for another
     # page, a link that a colleague sent, gets a page without our assets.
     app._setup_server()  # type: ignore[no-untyped-call]
+    figures.warm()
     return app
 
 

@@ -29,9 +29,15 @@ class Data:
         self._answers: OrderedDict[Any, Future[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def ask_at(self, at: datetime, question: Callable[Concatenate[Store, P], T], *words: P.args, **more: P.kwargs) -> T:
+        """As `ask`, for what may change while the question stays the same: the answer as of a beat."""
+        return self._ask((at, question, words, tuple(more.items())), lambda: question(self.store, *words, **more))
+
     def ask(self, question: Callable[Concatenate[Store, P], T], *words: P.args, **more: P.kwargs) -> T:
         """The answer to `question(store, *words)`; who asks while another is asking the same waits for that."""
-        key = (question, words, tuple(more.items()))
+        return self._ask((question, words, tuple(more.items())), lambda: question(self.store, *words, **more))
+
+    def _ask(self, key: Any, question: Callable[[], T]) -> T:
         with self._lock:
             held = self._answers.get(key)
             answer: Future[T] = held or Future()
@@ -41,7 +47,7 @@ class Data:
                 self._answers.popitem(last=False)
         if held is None:
             try:
-                answer.set_result(question(self.store, *words, **more))
+                answer.set_result(question())
             except BaseException as error:
                 with self._lock:
                     self._answers.pop(key, None)

@@ -18,10 +18,10 @@ MOOD_SCALE = [[0, NEGATIVE], [0.5, "rgba(128,124,116,.12)"], [1, POSITIVE]]
 LINES = (
     (POSITIVE, "solid"),
     (NEGATIVE, "dash"),
-    ("#2a8c6e", "dot"),
+    ("#237a5f", "dot"),
     ("#a3518f", "dashdot"),
     ("#8a7416", "longdash"),
-    ("#6a6ed0", "longdashdot"),
+    ("#5d61c6", "longdashdot"),
 )
 SURE = 1.96  # standard errors: 95% of means lie within
 SIGN_FROM = 0.15  # a cell of the heat map bears its sign from this score on
@@ -35,6 +35,15 @@ class Event(NamedTuple):
     start: pd.Timestamp
     end: pd.Timestamp | None
     text: str
+
+
+class Alarm(NamedTuple):
+    """What a rule watched at each time of a course: negative stories in the window that ends there."""
+
+    window: str  # how long it is, in words
+    counted: pd.Series
+    expected: pd.Series  # NaN before anything was
+    threshold: pd.Series  # from here on it fires
 
 
 def band(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
@@ -57,12 +66,13 @@ def course(  # one series, whole
     late: pd.DataFrame | None = None,
     pick: Times | None = None,
     height: int = 340,
+    alarm: Alarm | None = None,
 ) -> go.Figure:
     """A series over time: its score with what is uncertain about it above, its stories by sentiment below.
 
     frame: columns start, score, stories, negative, neutral, positive (see moodwire.store.queries.mood); normal: the
-    stories that are usual at each of its times; late: columns start, stories. While `revision` stays the same, the
-    viewer's zoom does.
+    stories that are usual at each of its times; late: columns start, stories; alarm: drawn below the stories. While
+    `revision` stays the same, the viewer's zoom does.
     """
     figure = go.Figure()
     _add_counts(figure, frame)
@@ -91,6 +101,8 @@ def course(  # one series, whole
     for event in events:
         _add_event(figure, event, frame)
     _add_pick(figure, pick)
+    low = 0.0 if alarm is None else 0.28  # where the stories' part begins
+    middle = 0.34 if alarm is None else 0.52
     figure.update_layout(
         barmode="stack",
         bargap=0.08,
@@ -99,14 +111,16 @@ def course(  # one series, whole
         hovermode="x unified",
         dragmode="select",
         selectdirection="h",
-        xaxis={"anchor": "y2"},
-        yaxis={"domain": [0.42, 1], "range": [-1.05, 1.05], **SCORE_TICKS},
-        yaxis2={"domain": [0, 0.34], "rangemode": "tozero", "nticks": 4},
+        xaxis={"anchor": "y2" if alarm is None else "y3"},
+        yaxis={"domain": [middle + 0.08, 1], "range": [-1.05, 1.05], **SCORE_TICKS},
+        yaxis2={"domain": [low, middle], "rangemode": "tozero", "nticks": 4},
     )
+    if alarm is not None:
+        _add_alarm(figure, frame, alarm)
     _label(figure, 1.0, "score", "left")
-    _label(figure, 0.34, "stories" + (", · · · usual" if normal is not None else ""), "left")
+    _label(figure, middle, "stories" + (", · · · usual" if normal is not None else ""), "left")
     _scale(figure, frame)
-    return plain(figure, height)
+    return plain(figure, height if alarm is None else height + 100)
 
 
 def compared(courses: Sequence[tuple[str, pd.DataFrame]], revision: str, pick: Times | None = None) -> go.Figure:
@@ -191,6 +205,8 @@ def heat(rows: Sequence[tuple[str, Sequence[float]]], times: Sequence[pd.Timesta
         yaxis={"autorange": "reversed", "automargin": True, "fixedrange": True, "showgrid": False},
         xaxis={"fixedrange": True},
     )
+    if not rows:
+        figure.update_layout(xaxis_visible=False, yaxis_visible=False)
     return plain(figure, max(90, 19 * len(rows) + 40))
 
 
@@ -234,6 +250,14 @@ def sparkline(values: Sequence[float], width: int = 96, height: int = 20) -> str
         path.append(f"{'M' if pen_up else 'L'}{at * step:.1f} {height / 2 - value * (height / 2 - 2):.1f}")
         pen_up = False
     return "".join(path)
+
+
+def warm() -> None:
+    """Have plotly load what it only loads when a figure is drawn, before a reader waits for it."""
+    times = pd.date_range("2000-01-01", periods=2, freq="h")
+    counts = {name: [1, 1] for name in ("score", "stories", "negative", "neutral", "positive")}
+    course(pd.DataFrame({"start": times, **counts}), "").to_json()
+    heat([("", [0.0, 0.0])], list(times)).to_json()
 
 
 def short(name: str, most: int = 18) -> str:
@@ -299,6 +323,28 @@ def _add_score(figure: go.Figure, frame: pd.DataFrame) -> None:
         customdata=np.column_stack([low, high]),
         hovertemplate="score %{y:+.2f} (%{customdata[0]:+.2f} to %{customdata[1]:+.2f})<extra></extra>",
     )
+
+
+def _add_alarm(figure: go.Figure, frame: pd.DataFrame, alarm: Alarm) -> None:
+    lines = (
+        (alarm.counted, {"color": NEGATIVE, "width": 1.6}, "%{y} negative in " + alarm.window),
+        (alarm.expected, {"color": INK, "width": 1.4, "dash": "dot"}, "%{y:.2g} expected"),
+        (alarm.threshold, {"color": INK, "width": 1.2, "dash": "dash"}, "alarm from %{y}"),
+    )
+    for values, line, say in lines:
+        figure.add_scatter(
+            **_spans(frame),
+            y=values,
+            yaxis="y3",
+            mode="lines",
+            line={**line, "shape": "hvh"},
+            hovertemplate=say + "<extra></extra>",
+        )
+    figure.update_layout(yaxis3={"domain": [0, 0.2], "rangemode": "tozero", "nticks": 3})
+    last = alarm.threshold.dropna()
+    if len(last):
+        text = f"negative in {alarm.window}; – – alarm from {last.iloc[-1]:.0f}, "
+        _label(figure, 0.2, text + f"· · · {alarm.expected.dropna().iloc[-1]:.2g} expected", "left")
 
 
 def _add_event(figure: go.Figure, event: Event, frame: pd.DataFrame) -> None:

@@ -15,6 +15,7 @@ from dashboard.parts import age, called
 from dashboard.view import SPANS, ZONES, View, parse
 from moodwire.store import queries
 from moodwire.store.health import StageHealth, stage_health
+from moodwire.store.sources import silent_sources
 
 STALE_S = 15.0
 THEME = {
@@ -152,13 +153,16 @@ def between(view: View) -> Any:
 
 def _health(store: Any, at: datetime) -> list[Any]:
     failing = [row.source for row in queries.feeds(store).itertuples() if row.failures]
-    return health_line(stage_health(store), queries.last_article(store), failing, queries.deliveries(store), at)
+    silent = [each.source for each in silent_sources(store) if each.source not in failing]
+    last = queries.last_article(store)
+    return health_line(stage_health(store), last, failing, silent, queries.deliveries(store), at)
 
 
 def health_line(
     stages: Sequence[StageHealth],
     last: datetime | None,
     failing: Sequence[str],
+    silent: Sequence[str],
     deliveries: dict[str, int],
     now: datetime,
 ) -> list[Any]:
@@ -171,6 +175,8 @@ def health_line(
         parts.append(html.Span(f"not running: {', '.join(still)}", className="bad"))
     if failing:
         parts.append(html.Span(f"feeds failing: {', '.join(failing[:5])}", className="bad"))
+    if silent:
+        parts.append(html.Span(f"sources silent: {', '.join(silent[:5])}", className="bad"))
     if deliveries.get("failed"):
         parts.append(html.Span(f"{deliveries['failed']} messages could not be delivered", className="bad"))
     alive = [stage.name for stage in stages if stage.name not in still]

@@ -30,7 +30,7 @@ FEED_COLUMNS = [
     {"field": "items", "headerName": "Ever", "width": 84, "type": "rightAligned"},
     {"field": "success", "headerName": "Last success", "width": 112},
     {"field": "next", "headerName": "Next", "width": 92},
-    {"field": "error", "headerName": "Last error", "flex": 1, "minWidth": 260, "tooltipField": "error"},
+    {"field": "error", "headerName": "What is wrong", "flex": 1, "minWidth": 260, "tooltipField": "error"},
 ]
 
 
@@ -142,19 +142,20 @@ def feed_rows(
     for row in feeds.itertuples():
         daily, last = came.get(row.source, (0, None))
         silent = now - last if last else None
+        quiet = bool(row.silence)
         rows.append(
             {
                 "key": row.source,
                 "name": row.source,
-                "state": f"✗ failed {row.failures}×" if row.failures else "✓ fetched",
-                "bad": bool(row.failures),
+                "state": f"✗ failed {row.failures}×" if row.failures else "✗ silent" if quiet else "✓ fetched",
+                "bad": bool(row.failures or quiet),
                 "silent": silent.total_seconds() if silent is not None else 1e12,
                 "say": age(silent) if silent is not None else "ever",
                 "daily": daily,
                 "items": row.items,
                 "success": view.clock(row.success_at, "%d %b %H:%M") if _time(row.success_at) else "never",
                 "next": view.clock(row.next_at, "%H:%M:%S") if _time(row.next_at) else "–",
-                "error": row.error if row.failures else "",
+                "error": row.error if row.failures else row.silence,
             }
         )
     known = {row["key"] for row in rows}

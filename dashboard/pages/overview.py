@@ -111,13 +111,13 @@ def register(app: Dash, data: Data) -> None:
     def overview(beat: str, search: str | None) -> Any:
         now, view = datetime.fromisoformat(beat), parse(search)
         begin, end = view.times(now)
-        table = data.ask(queries.overview, end, end - begin)
+        table = data.ask_at(now, queries.overview, end, end - begin)
         usual = data.usual(begin)
-        course = data.ask(queries.mood, "all", begin, end, view.freq_s)
-        incidents = data.ask(watching.incidents, None, begin, end, 50)
+        course = data.ask_at(now, queries.mood, "all", begin, end, view.freq_s)
+        incidents = data.ask_at(now, watching.incidents, None, begin, end, 50)
         return (
             lead(table, view, usual.get("all")),
-            [incident_card(alert, data.names, view) for alert in data.ask(queries.open_incidents)]
+            [incident_card(alert, data.names, view) for alert in data.ask_at(now, queries.open_incidents)]
             if view.between is None
             else None,
             figures.course(
@@ -142,7 +142,7 @@ def register(app: Dash, data: Data) -> None:
     def stories(beat: str, search: str | None) -> Any:
         now, view = datetime.fromisoformat(beat), parse(search)
         begin, end = view.times(now)
-        frame = data.ask(queries.stories, None, begin, end if view.between else None, STORIES)
+        frame = data.ask_at(now, queries.stories, None, begin, end if view.between else None, STORIES)
         note = ["as they come · " if view.between is None else f"{view.name} · ", download("stories", view.search())]
         return story_rows(frame, view, now), note
 
@@ -209,7 +209,7 @@ def heat_of(table: pd.DataFrame, view: View, begin: datetime, end: datetime) -> 
 
 def normal(data: Data, begin: datetime, end: datetime, freq_s: int) -> pd.Series | None:
     """How many stories are usual at each time: the mean of the same time of day on the days before."""
-    began = data.ask(watching.begun, "all")
+    began = data.ask_at(floor_time(end, 600), watching.begun, "all")
     days = min((floor_time(begin, 86_400) - began).days, NORMAL_DAYS) if began else 0
     if days < 1:
         return None

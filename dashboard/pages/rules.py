@@ -29,7 +29,7 @@ def register(app: Dash, data: Data) -> None:
         now, view = datetime.fromisoformat(beat), parse(search)
         if not data.settings.rules:
             return empty("There is no rule, so there is no alarm. Write one under [[rules]] in moodwire.toml.")
-        found = data.ask(watching.incidents, None, now - PAST, None, None)
+        found = data.ask_at(now, watching.incidents, None, now - PAST, None, None)
         return [part for rule in data.settings.rules for part in section(rule, found, data.names, view, now)]
 
 

@@ -84,13 +84,11 @@ def register(app: Dash, data: Data) -> None:
     )
     @in_thread
     def choices(search: str | None, beat: str) -> Any:
-        view = parse(search)
-        options = [
-            option for option in known_series(data, datetime.fromisoformat(beat), view) if option["value"] != "all"
-        ]
+        view, now = parse(search), datetime.fromisoformat(beat)
+        options = [option for option in known_series(data, now, view) if option["value"] != "all"]
         if view.series and view.series not in {option["value"] for option in options}:
             options.append({"value": view.series, "label": pretty(view.series, data.names)})
-        return options, data.ask(watching.sources)
+        return options, data.ask_at(now, watching.sources)
 
     @app.callback(
         Output("find-stories", "rowData"),
@@ -102,7 +100,7 @@ def register(app: Dash, data: Data) -> None:
     def found(beat: str, search: str | None) -> Any:
         view, now = parse(search), datetime.fromisoformat(beat)
         begin, end = view.times(now)
-        frame = data.ask(find, view.filter, begin, end if view.between else None, SHOWN)
+        frame = data.ask_at(now, find, view.filter, begin, end if view.between else None, SHOWN)
         return story_rows(frame, view, now), note(view, len(frame))
 
 

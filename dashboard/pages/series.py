@@ -1,6 +1,7 @@
 """One series closely: its course, what is uncertain about it, its incidents, its stories; and others beside it."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,6 +14,7 @@ from dashboard.data import Data
 from dashboard.frame import in_thread
 from dashboard.pages.overview import events
 from dashboard.parts import (
+    age,
     called,
     download,
     empty,
@@ -24,10 +26,13 @@ from dashboard.parts import (
     story_rows,
 )
 from dashboard.view import COMPARED, View, incident_path, parse, pretty, series_path
+from moodwire.records import floor_time
 from moodwire.store import queries, watching
+from moodwire.store.detection import Expected, expected
 from moodwire.store.find import Filter, course, find
 
 SHOWN = 300  # stories
+BEFORE = timedelta(days=1)  # what was last expected may be so old
 PREFIX = "/series/"
 
 
@@ -85,20 +90,28 @@ def register(app: Dash, data: Data) -> None:
     @in_thread
     def chart(beat: str, search: str | None, path: str | None) -> Any:
         name, view = named(path), parse(search)
-        begin, end = view.times(datetime.fromisoformat(beat))
-        frame = _local(data.ask(course, name, begin, end, view.freq_s), view)
-        found = data.ask(watching.incidents, name, begin, end, 20)
+        now = datetime.fromisoformat(beat)
+        begin, end = view.times(now)
+        frame = _local(data.ask_at(now, course, name, begin, end, view.freq_s), view)
+        found = data.ask_at(now, watching.incidents, name, begin, end, 20)
         pick = (view.local(view.pick[0]), view.local(view.pick[1])) if view.pick else None
         revision = f"{name}{view.frame}"
         if view.also:
             others = [
-                (pretty(also, data.names), _local(data.ask(course, also, begin, end, view.freq_s), view))
+                (pretty(also, data.names), _local(data.ask_at(now, course, also, begin, end, view.freq_s), view))
                 for also in view.also
             ]
             drawn = figures.compared([(pretty(name, data.names), frame), *others], revision, pick)
         else:
-            late = data.ask(watching.revised, name, begin, end, view.freq_s)
-            drawn = figures.course(frame, revision, events=events(found, view, {}), late=_local(late, view), pick=pick)
+            late = data.ask_at(now, watching.revised, name, begin, end, view.freq_s)
+            drawn = figures.course(
+                frame,
+                revision,
+                events=events(found, view, {}),
+                late=_local(late, view),
+                pick=pick,
+                alarm=alarm(data, name, begin, end, view.freq_s, now),
+            )
         return drawn, totals(frame, view, data.usual(begin).get(name)), listed(found, view)
 
     @app.callback(
@@ -113,7 +126,7 @@ def register(app: Dash, data: Data) -> None:
         name, view, now = named(path), parse(search), datetime.fromisoformat(beat)
         begin, end = view.pick or view.times(now)
         open_end = None if view.pick is None and view.between is None else end
-        frame = data.ask(find, Filter(name), begin, open_end, SHOWN)
+        frame = data.ask_at(now, find, Filter(name), begin, open_end, SHOWN)
         rows = story_rows(frame, view, now)
         return rows, note(name, view, len(rows))
 
@@ -142,7 +155,11 @@ def register(app: Dash, data: Data) -> None:
         of = {option["value"] for option in options}
         missing = [{"value": also, "label": pretty(also, data.names)} for also in view.also if also not in of]
         others = [option for option in [*options, *missing] if option["value"] != name]
-        sources = [{"value": f"source:{source}", "label": f"from {source}"} for source in data.ask(watching.sources)]
+        now = datetime.fromisoformat(beat)
+        names = [
+            f"source:{source}" for source in data.ask_at(now, watching.sources) if f"source:{source}" not in view.also
+        ]
+        sources = [{"value": source, "label": pretty(source, data.names)} for source in names]
         taken = {"all", *name.split("+")}
         single = [
             option for option in [*others, *sources] if option["value"] not in taken and "+" not in option["value"]
@@ -170,6 +187,29 @@ def register(app: Dash, data: Data) -> None:
         return series_path(other if name == "all" else f"{name}+{other}") + parse(search).frame
 
 
+def alarm(data: Data, name: str, begin: datetime, end: datetime, freq_s: int, now: datetime) -> figures.Alarm | None:
+    """What the alarms expected of a series, where a window of theirs is made up of whole points of the chart."""
+    rows = data.ask_at(now, expected, name, begin - BEFORE, end)
+    windows = [row.window_s for row in rows if row.window_s >= freq_s and row.window_s % freq_s == 0]
+    if not windows:
+        return None
+    counts = data.ask_at(now, course, name, begin - timedelta(seconds=min(windows)), end, freq_s)
+    return watched([row for row in rows if row.window_s == min(windows)], counts, begin, freq_s)
+
+
+def watched(rows: Sequence[Expected], counts: pd.DataFrame, begin: datetime, freq_s: int) -> figures.Alarm:
+    """rows: of one window, oldest first; of several rules that which fires first is shown. counts: from a window before
+    `begin` on."""
+    window_s = rows[0].window_s
+    first = min({row.rule: row for row in rows}.values(), key=lambda row: row.threshold).rule
+    said = pd.DataFrame([row for row in rows if row.rule == first])
+    ends = pd.DataFrame({"at": (counts["start"] + timedelta(seconds=freq_s)).astype("datetime64[us, UTC]")})
+    known = pd.merge_asof(ends, said.assign(at=said["at"].astype("datetime64[us, UTC]")), on="at")
+    known["counted"] = counts["fresh_negative"].rolling(window_s // freq_s, min_periods=1).sum()
+    shown = known[(counts["start"] >= floor_time(begin, freq_s)).to_numpy()].reset_index(drop=True)
+    return figures.Alarm(age(timedelta(seconds=window_s)), shown["counted"], shown["expected"], shown["threshold"])
+
+
 def named(path: str | None) -> str:
     return unquote((path or "").removeprefix(PREFIX))
 
@@ -177,7 +217,7 @@ def named(path: str | None) -> str:
 def known_series(data: Data, now: datetime, view: View) -> list[dict[str, str]]:
     """What there were stories of, busiest first, as choices."""
     begin, end = view.times(now)
-    table = data.ask(queries.overview, end, end - begin).sort_values("stories", ascending=False)
+    table = data.ask_at(now, queries.overview, end, end - begin).sort_values("stories", ascending=False)
     return [{"value": name, "label": pretty(name, data.names)} for name in table["series"]]
 
 

@@ -80,6 +80,7 @@ def course(store: Store, series: str, start: datetime, end: datetime, freq_s: in
         sa.func.count().label("stories"),
         *(sa.func.count().filter(label == value).label(name) for name, value in LABELS.items()),
         sa.func.sum(rows.c.score_e4).label("score_sum_e4"),
+        sa.func.count().filter(label == -1, rows.c.fresh).label("fresh_negative"),
     ).group_by("bin")
     return queries.filled(queries.fetch(store, query), start, end, freq_s)
 
@@ -119,7 +120,7 @@ def _first_of_story(store: Store, wanted: Filter, start: datetime | None, end: d
     base, *others = wanted.counted
     c, a = schema.counted.c, schema.articles.c
     rank = sa.func.row_number().over(partition_by=c.story_id, order_by=(c.start, c.partition, c.offset)).label("rank")
-    query = sa.select(c.id, c.revision, c.story_id, c.score_e4, c.start, c.label, c.offset, rank)
+    query = sa.select(c.id, c.revision, c.story_id, c.score_e4, c.start, c.label, c.offset, c.fresh, rank)
     joined: sa.FromClause = schema.counted
     for name in others:
         also = schema.counted.alias()
@@ -140,7 +141,7 @@ def _first_of_story(store: Store, wanted: Filter, start: datetime | None, end: d
     if end is not None:
         conditions.append(c.start < end)
     ranked = query.select_from(joined).where(*conditions).subquery()
-    names = ("id", "revision", "story_id", "score_e4", "start", "label", "offset")
+    names = ("id", "revision", "story_id", "score_e4", "start", "label", "offset", "fresh")
     return sa.select(*(ranked.c[name] for name in names)).where(ranked.c.rank == 1)
 
 

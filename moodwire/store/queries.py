@@ -15,7 +15,7 @@ from moodwire.store.db import Store
 from moodwire.store.windows import ROLLUPS_S, Totals, counts, window_of
 
 COMPARABLE = 5  # stories; a score of fewer is not compared with
-_COUNTS = ("articles", "stories", "negative", "neutral", "positive", "score_sum_e4")
+_COUNTS = ("articles", "stories", "negative", "neutral", "positive", "score_sum_e4", "fresh_negative")
 _ARTICLE = ("id", "revision", "source", "url", "title", "published_at", "seen_at", "story_id", "language")
 
 

@@ -4,14 +4,43 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+import msgspec
 import pandas as pd
 import sqlalchemy as sa
 
+from moodwire.matchers import match, parse
 from moodwire.records import WINDOW_S, Alert, decode
 from moodwire.store import queries, schema
 from moodwire.store.db import Store
+from moodwire.store.incidents import SilenceRow, silences
 
 SCORE_BINS = 20  # of [-1, 1]
+
+
+class _Told(msgspec.Struct):
+    incident_id: str
+    change: str = "fires"  # what is as usual is not written
+
+
+class _Sent(msgspec.Struct):
+    """What is read of a message."""
+
+    alerts: list[_Told] = []
+    repeat: bool = False
+
+
+class Sending(NamedTuple):
+    """A message about an incident, and what became of it."""
+
+    channel: str
+    changes: tuple[str, ...]  # of the incident, that it tells
+    repeat: bool
+    status: str  # waiting, delivered, failed
+    attempts: int
+    created_at: datetime
+    delivered_at: datetime | None
+    next_at: datetime
+    last_error: str
 
 
 class IncidentFile(NamedTuple):
@@ -19,19 +48,23 @@ class IncidentFile(NamedTuple):
 
     row: Mapping[str, Any]  # of `incidents`
     alerts: list[Alert]  # its changes of state, oldest first
-    deliveries: pd.DataFrame  # one row a message
+    comments: list[Any]  # rows: at, by, text
+    deliveries: list[Sending]
+    silences: list[SilenceRow]  # that are for it and not over
 
 
 def mark(store: Store) -> str:
     """A text that changes when there is something new to show; cheap enough to ask several times a second."""
-    t, a, d = schema.ticks.c, schema.articles.c, schema.deliveries.c
+    t, a, d, c = schema.ticks.c, schema.articles.c, schema.deliveries.c, schema.commands.c
     with store.read() as connection:
         trends = connection.execute(sa.select(t.positions).where(t.name == "trends")).scalar()
-        newest = connection.execute(sa.select(sa.func.max(schema.alerts.c.known_at))).scalar()
+        newest = connection.execute(sa.select(sa.func.max(schema.alerts.c.seq))).scalar()
         sent = connection.execute(sa.select(sa.func.count()).where(d.status == "waiting")).scalar()
+        asked = connection.execute(sa.select(sa.func.max(c.seq))).scalar()
+        undone = connection.execute(sa.select(sa.func.count()).where(c.done_at.is_(None))).scalar()
         label = connection.execute(sa.select(sa.func.max(schema.labels.c.seq))).scalar()
         article = None if trends else connection.execute(sa.select(sa.func.max(a.seq))).scalar()
-    return f"{trends} {article} {newest} {sent} {label}"
+    return f"{trends} {article} {newest} {sent} {asked} {undone} {label}"
 
 
 def incidents(
@@ -44,7 +77,7 @@ def incidents(
         .join_from(
             schema.incidents,
             schema.alerts,
-            sa.and_(a.incident_id == i.incident_id, a.state == "firing"),
+            sa.and_(a.incident_id == i.incident_id, a.number == 1),
             isouter=True,
         )
         .order_by(i.since.desc(), i.incident_id)
@@ -65,19 +98,34 @@ def incidents(
     return frame
 
 
-def incident(store: Store, incident_id: str) -> IncidentFile | None:
-    i, a, d = schema.incidents.c, schema.alerts.c, schema.deliveries.c
+def incident(store: Store, incident_id: str, now: datetime) -> IncidentFile | None:
+    i, d = schema.incidents.c, schema.deliveries.c
+    columns = ("channel", "status", "attempts", "created_at", "delivered_at", "next_at", "last_error", "record")
+    lines = "\n" + d.incidents + "\n"
+    sent = sa.select(*(d[name] for name in columns)).where(lines.contains(f"\n{incident_id}\n", autoescape=True))
     with store.read() as connection:
         row = connection.execute(sa.select(schema.incidents).where(i.incident_id == incident_id)).mappings().first()
         if row is None:
             return None
-        data = connection.execute(
-            sa.select(a.record).where(a.incident_id == incident_id).order_by(a.at, a.known_at)
-        ).scalars()
-        alerts = [alert for alert in map(_alert, data) if alert]
-    columns = [d[name] for name in ("channel", "state", "status", "attempts", "created_at", "delivered_at", "next_at")]
-    sent = sa.select(*columns, d.last_error).where(d.incident_id == incident_id).order_by(d.created_at, d.channel)
-    return IncidentFile(dict(row), alerts, queries.fetch(store, sent))
+        held = silences(connection, now)
+        messages = connection.execute(sent.order_by(d.created_at, d.key)).mappings().all()
+    story = queries.incident_story(store, incident_id)
+    labels = {"rule": row["rule"], "series": row["series"]}
+    labels["severity"] = story.alerts[-1].severity if story.alerts else ""
+    return IncidentFile(
+        dict(row),
+        story.alerts,
+        story.comments,
+        [_sending(incident_id, dict(message)) for message in messages],
+        [each for each in held if match(map(parse, each.matchers), labels)],
+    )
+
+
+def _sending(incident_id: str, message: Mapping[str, Any]) -> Sending:
+    said = msgspec.json.decode(message["record"], type=_Sent)
+    changes = tuple(alert.change for alert in said.alerts if alert.incident_id == incident_id)
+    fate = {name: message[name] for name in message if name != "record"}
+    return Sending(changes=changes, repeat=said.repeat, **fate)
 
 
 def usual(store: Store, start: datetime, end: datetime) -> dict[str, float]:

@@ -5,17 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from msgspec.structs import replace
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from dashboard import stage
-from moodwire.records import Alert, Evidence, Topic
+from moodwire.records import Alert, Course, Evidence, Topic
 from moodwire.settings import Company, Dashboard, Rule, Settings, Watchlist
 from moodwire.stage import Context
 from moodwire.store.articles import Draft, store_articles
-from moodwire.store.incidents import store_alerts
+from moodwire.store.incidents import post, store_alerts
 from moodwire.store.scores import store_scores
 from moodwire.store.windows import save_positions, store_windows
 from tests.helpers import scored
@@ -29,6 +30,7 @@ SETTINGS = Settings(
 )
 HOSTILE = "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script> {{7*7}} \u202egnp.exe"
 FORMULA = '=HYPERLINK("http://evil.example","x")'
+INCIDENT_ID = "r/entity:X/1"
 INCIDENT = "/incidents/r%2Fentity%3AX%2F1"
 SERIES = ("all", "entity:X", "topic:legal")
 
@@ -70,7 +72,7 @@ def alarm(c: Context, title: str = HOSTILE) -> None:
         copies=2,
     )
     alert = Alert(
-        incident_id="r/entity:X/1",
+        incident_id=INCIDENT_ID,
         rule="r",
         series="entity:X",
         state="firing",
@@ -82,6 +84,11 @@ def alarm(c: Context, title: str = HOSTILE) -> None:
         log10_tail=-8.0,
         reason="9 where 0.5 are expected",
         evidence=(story,),
+        words=("recall",),
+        sources=("Wire",),
+        share=0.75,
+        ends_when="fewer than 4 in an hour",
+        course=Course(start=NOW - timedelta(hours=4), step_s=600, negative=(0,) * 20 + (1, 2, 3, 3)),
     )
     row = {
         "incident_id": alert.incident_id,
@@ -91,9 +98,14 @@ def alarm(c: Context, title: str = HOSTILE) -> None:
         "since": alert.since,
         "until": None,
         "quiet_since": None,
+        "number": 1,
+        "told_tail": -8.0,
+        "told_observed": 9,
     }
     with c.store.write() as connection:
-        store_alerts(connection, [alert], [row], {alert.incident_id: ["desk"]}, NOW, ("alerts", NOW, {}))
+        store_alerts(connection, [alert], [row], {alert.incident_id: ["desk"]}, NOW, NOW)
+        message = msgspec.json.encode({"alerts": [alert]})
+        post(connection, "desk", "k1", message, [alert], NOW)
 
 
 @contextmanager

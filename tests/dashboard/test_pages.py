@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 from urllib.request import urlopen
@@ -11,26 +11,38 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
-from selenium.common.exceptions import JavascriptException
+from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from alerts.desk import Desk
+from alerts.plain import PlainWatch
+from alerts.watch import Watch
 from bench.browser import browser
 from dashboard import frame, stage
 from moodwire.errors import PortInUse
 from moodwire.settings import Dashboard, Settings
 from moodwire.stage import Context
 from moodwire.store import labels
-from tests.dashboard.site import FORMULA, HOSTILE, INCIDENT, NOW, SETTINGS, add, alarm, clean, see, served
+from moodwire.store.commands import Acknowledge, waiting
+from tests.dashboard.site import FORMULA, HOSTILE, INCIDENT, INCIDENT_ID, NOW, SETTINGS, add, alarm, clean, see, served
 from tests.helpers import context
 
 
 @pytest.fixture(scope="module")
-def chrome() -> Iterator[Chrome]:
-    with browser() as driver:
-        yield driver
+def driver() -> Iterator[Chrome]:
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def chrome(driver: Chrome) -> Iterator[Chrome]:
+    """The same one for all tests; none sees what another left."""
+    yield driver
+    driver.get("about:blank")
+    driver.get_log("browser")
 
 
 @pytest.fixture
@@ -143,12 +155,70 @@ def test_an_incident_has_a_page_with_all_that_it_left(site: tuple[Context, str],
     chrome.get(f"{url}/incidents")
     see(chrome, "▲ firing")
     WebDriverWait(chrome, 30).until(lambda d: d.find_elements(By.LINK_TEXT, "X · Xenon Motors"))[0].click()
-    see(chrome, "message “firing” by desk waits")
+    see(chrome, "message “fires” by desk waits")
     see(chrome, "Evidence")
+    see(chrome, "75% of its new stories")
+    see(chrome, "fewer than 4 in an hour")
     assert "2 copies" in chrome.find_element(By.CSS_SELECTOR, ".evidence").text
     assert chrome.current_url == url + INCIDENT
     chrome.get(f"{url}/rules")
     see(chrome, "9 where 0.5 were expected")
+    clean(chrome)
+
+
+def test_what_people_do_about_an_incident_is_asked_of_the_alarms_and_shown(
+    site: tuple[Context, str], chrome: Chrome
+) -> None:
+    c, url = site
+    alarm(c)
+    desk = Desk(Watch((), 60), PlainWatch(()), {})
+    chrome.get(url + INCIDENT)
+    see(chrome, "Evidence")
+    until(chrome, "document.querySelector('#silence-until').value !== ''")
+
+    def press(name: str) -> None:
+        WebDriverWait(chrome, 30, ignored_exceptions=[StaleElementReferenceException]).until(
+            lambda d: d.find_element(By.XPATH, f"//button[text()='{name}']").click() is None
+        )
+
+    def write(id_: str, text: str) -> None:
+        field = chrome.find_element(By.ID, id_)
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(text, Keys.TAB)
+
+    press("comment")
+    see(chrome, "Write your name first")
+    write("who", "Ada")
+    write("act-text", "we look into it")
+    press("comment")
+    see(chrome, "it waits for the alarms")
+    assert desk.carry_out(c.store, datetime.now(UTC)) == 1
+    see(chrome, "noted")
+    see(chrome, "Ada: we look into it")
+    write("silence-until", "later")
+    press("silence")
+    see(chrome, "'later' is no time")
+    write("silence-until", f"{NOW + timedelta(hours=1):%Y-%m-%d %H:%M}")
+    press("silence")
+    see(chrome, "a silence needs a reason")
+    write("act-text", HOSTILE)
+    press("silence")
+    see(chrome, "it waits for the alarms")
+    assert desk.carry_out(c.store, datetime.now(UTC)) == 1
+    see(chrome, "by Ada")
+    see(chrome, "holds until")
+    press("end the silence")
+    see(chrome, "it waits for the alarms")
+    assert desk.carry_out(c.store, datetime.now(UTC)) == 1
+    until(chrome, "!document.querySelector('.silence')")
+    see(chrome, "is over")
+    press("acknowledge")
+    see(chrome, "it waits for the alarms")
+    with c.store.read() as connection:
+        (given,) = waiting(connection, "alerts")
+    assert (given.command, given.by) == (Acknowledge(incident_id=INCIDENT_ID), "Ada")
+    chrome.get(url + "/label")  # the name is asked once
+    WebDriverWait(chrome, 30).until(lambda d: d.find_element(By.ID, "who").get_attribute("value") == "Ada")
     clean(chrome)
 
 

@@ -12,12 +12,20 @@ from hypothesis import strategies as st
 from dashboard import figures
 from dashboard.pages.health import stability
 from dashboard.pages.rules import snippet
+from dashboard.pages.series import watched
 from dashboard.view import COMPARED, SPANS, View, parse
 from moodwire.configfile import load
 from moodwire.csvfile import csv_of
-from moodwire.settings import Rule
+from moodwire.settings import AnyRule, ArticleRule, Rule, ShareRule
+from moodwire.store.detection import Expected
 from moodwire.store.find import LABELS
 
+RULES = (
+    Rule(name="r"),
+    Rule(name="a b", series=("all",), windows=(3600.0,), false_alarms_per_week=0.1, channels=("desk",)),
+    ShareRule(name="s", above=0.25),
+    ArticleRule(name="t", topic="legal"),
+)
 NOW = datetime(2024, 3, 4, 12, 0, tzinfo=UTC)
 TIMES = st.integers(0, 10**9).map(lambda s: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
 RANGES = st.none() | st.tuples(TIMES, TIMES).map(sorted).filter(lambda p: p[0] < p[1]).map(tuple)
@@ -89,6 +97,23 @@ def test_a_figure_marks_what_lasted_and_keeps_the_readers_zoom() -> None:
     assert len(figure.layout.selections) == 1
 
 
+def test_what_the_alarms_expected_is_drawn_beside_what_was_counted() -> None:
+    begin = NOW - timedelta(hours=1)
+    counts = pd.DataFrame(
+        {"start": pd.date_range(begin - timedelta(hours=1), NOW, freq="30min"), "fresh_negative": [1, 2, 0, 4, 0]}
+    )
+    early = Expected("r", 3600, begin - timedelta(hours=3), 0.5, 4)
+    later = Expected("r", 3600, NOW, 1.5, 6)
+    other = Expected("slow", 3600, NOW, 1.5, 9)
+    alarm = watched([early, later, other], counts, begin, 1800)
+    assert alarm.counted.tolist() == [2, 4, 4]  # of each hour that ends with the point
+    assert alarm.threshold.tolist() == [4, 6, 6]
+    course = frame([(0, 1, 0), (4, 0, 0), (0, 0, 0)])
+    figure = figures.course(course, "v", alarm=alarm)
+    assert any("alarm from 6, · · · 1.5 expected" in note.text for note in figure.layout.annotations)
+    assert figure.layout.yaxis3.domain[1] < figure.layout.yaxis2.domain[0] < figure.layout.yaxis.domain[0]
+
+
 def test_labels_of_compared_series_do_not_cover_each_other() -> None:
     courses = [(f"series {number}", frame([(1, 1, 1)])) for number in range(6)]
     figure = figures.compared(courses, "v")
@@ -108,10 +133,8 @@ def test_a_formula_is_made_plain_and_numbers_are_left() -> None:
     assert text.splitlines() == ["title,score", "'=1+1,-0.5", "'@x,0.1", "plain,0.0"]
 
 
-@pytest.mark.parametrize(
-    "rule", [Rule(name="r"), Rule(name="a b", series=("all",), false_alarms_per_week=0.25, channels=("desk",))]
-)
-def test_a_rules_snippet_is_the_rule(rule: Rule, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rules_snippet_is_the_rule(rule: AnyRule, tmp_path: Path) -> None:
     channel = '\n[[channels]]\nkind = "webhook"\nname = "desk"\nurl = "https://example.org/"\n'
     file = tmp_path / "moodwire.toml"
     file.write_text(snippet(rule) + "\n" + channel)
