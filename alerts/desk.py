@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alerts.incidents import Incident, acknowledge
 from alerts.plain import PlainWatch
 from alerts.watch import Watch
-from moodwire.records import micros
+from moodwire.records import seconds
 from moodwire.store import schema
 from moodwire.store.commands import Acknowledge, Command, Comment, EndSilence, Given, Silence, done, waiting
 from moodwire.store.db import Store
@@ -132,10 +132,6 @@ def incident_of(row: Mapping[str, Any]) -> Incident:
 
 def incident_id(rule: str, series: str, since: datetime) -> str:
     return f"{rule}/{series}/{since:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def seconds(time: datetime) -> int:
-    return micros(time) // 1_000_000
 
 
 def time_of(seconds_: int) -> datetime:

@@ -19,7 +19,7 @@ from alerts import routing
 from alerts.channels import Channel, Outcome
 from alerts.messages import Mention, Message, new_key
 from alerts.routing import Mute
-from moodwire.records import Alert, micros
+from moodwire.records import Alert, seconds
 from moodwire.settings import Settings
 from moodwire.store.db import Store
 from moodwire.store.incidents import (
@@ -186,5 +186,5 @@ def _message(
         for notice in of_channel
         if (mute := muted.get(notice.alert.incident_id)) and mute.by in told
     )
-    key = new_key(channel, alerts, micros(now) // 1_000_000)
+    key = new_key(channel, alerts, seconds(now))
     return Message(key=key, alerts=alerts, mentions=mentions, repeat=repeat)

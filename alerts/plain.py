@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from alerts.detect import Verdict, matches
+from alerts.detect import Verdict
+from alerts.held import Held
 from alerts.incidents import Incident, advance
 from alerts.watch import Change
 from moodwire.records import WINDOW_S
@@ -61,14 +62,12 @@ def judge(rule: AnyPlainRule, stories: Sequence[Story], now_s: int) -> tuple[Ver
     return Verdict(holds, holds, observed, 0.0, 0.0, reason), speak
 
 
-class PlainWatch:
+class PlainWatch(Held[AnyPlainRule]):
     """Which series changed, and the plain rules' incidents; in the manner of `Watch`. Times in seconds since 1970."""
 
     def __init__(self, rules: Iterable[AnyPlainRule]) -> None:
-        self._rules = {rule.name: rule for rule in rules}
-        self._rules_of: dict[str, tuple[AnyPlainRule, ...]] = {}
+        super().__init__(rules)
         self._changed: dict[str, None] = {}
-        self._incidents: dict[tuple[str, str], Incident] = {}
         self.last_s: int | None = None
 
     def restore(self, last_s: int, incidents: Iterable[tuple[str, str, Incident]]) -> None:
@@ -100,17 +99,6 @@ class PlainWatch:
         self._changed.clear()
         return found
 
-    def open_incidents(self) -> list[tuple[str, str, Incident]]:
-        """Rule, series and incident of each that is open or pending."""
-        return [(rule, series, known) for (rule, series), known in self._incidents.items() if known.alive]
-
-    def incident(self, rule: str, series: str) -> Incident | None:
-        return self._incidents.get((rule, series))
-
-    def put_incident(self, rule: str, series: str, incident: Incident) -> None:
-        """An open incident as someone left it, acknowledged."""
-        self._incidents[rule, series] = incident
-
     def _follow(self, rule: AnyPlainRule, series: str, before_s: int, now_s: int, ask: Ask) -> list[Found]:
         window_s = round(rule.window_s)
         known = self._incidents.get((rule.name, series))
@@ -134,8 +122,3 @@ class PlainWatch:
             if step.changed == "resolved":
                 break
         return found
-
-    def _applying(self, series: str) -> tuple[AnyPlainRule, ...]:
-        if series not in self._rules_of:
-            self._rules_of[series] = tuple(rule for rule in self._rules.values() if matches(series, rule.series))
-        return self._rules_of[series]

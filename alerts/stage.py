@@ -11,12 +11,12 @@ from alerts import outbox
 from alerts.calibration import BLOCK_S
 from alerts.channels import open_channel
 from alerts.counts import Count
-from alerts.desk import STAGE, Desk, incident_id, incident_of, incident_row, seconds, time_of
+from alerts.desk import STAGE, Desk, incident_id, incident_of, incident_row, time_of
 from alerts.detect import Peak
 from alerts.evidence import ends_when, telling_words
 from alerts.plain import Found, PlainWatch, Story
 from alerts.watch import Change, Learnt, Watch
-from moodwire.records import EPOCH, Alert, Tick, Window, encode
+from moodwire.records import EPOCH, Alert, Tick, Window, encode, seconds
 from moodwire.settings import AnyPlainRule, ArticleRule, Rule, Settings
 from moodwire.stage import Context, Taken, consume
 from moodwire.store.db import fact, set_fact

@@ -20,9 +20,9 @@ from alerts.detect import (
     Verdict,
     hours_of_week,
     length_text,
-    matches,
     silences,
 )
+from alerts.held import Held
 from alerts.incidents import Incident, Step, advance
 from moodwire.records import WINDOW_S
 from moodwire.settings import AnyRule, Rule
@@ -59,11 +59,11 @@ class Learnt(NamedTuple):
     expectations: list[Expectation]
 
 
-class Watch:
+class Watch(Held[Rule]):
     """Takes windows and ticks in order and gives the incidents' changes of state. Times in seconds since 1970."""
 
     def __init__(self, rules: Iterable[Rule], fresh_s: float, cell_s: int = WINDOW_S) -> None:
-        self._rules = {rule.name: rule for rule in rules}
+        super().__init__(rules)
         windows = [round(window) for rule in self._rules.values() for window in rule.windows]
         # Counts of windows older than this change no more: a story is fresh for `fresh_s` only.
         self._recent_s = max(windows, default=0) + round(fresh_s) + HOUR_S
@@ -74,9 +74,7 @@ class Watch:
         self._flow: Baseline | None = None  # stories an hour of the whole flow
         self._most = 0.0  # of them in the busiest hour of the week
         self._revisions: dict[tuple[str, int], int] = {}
-        self._rules_of: dict[str, tuple[Rule, ...]] = {}
         self._changed: dict[str, None] = {}
-        self._incidents: dict[tuple[str, str], Incident] = {}
         self._spikes: defaultdict[str, defaultdict[str, list[Span]]] = defaultdict(lambda: defaultdict(list))
         self._firing: dict[tuple[str, str], int] = {}  # the window that an incident came from
         self._slot: dict[tuple[str, str], int] = {}
@@ -155,17 +153,6 @@ class Watch:
     def size(self) -> int:
         """Windows and hours in memory."""
         return self._counts.fine.size() + self._counts.hours.size()
-
-    def open_incidents(self) -> list[tuple[str, str, Incident]]:
-        """Rule, series and incident of each that is open or pending."""
-        return [(rule, series, known) for (rule, series), known in self._incidents.items() if known.alive]
-
-    def incident(self, rule: str, series: str) -> Incident | None:
-        return self._incidents.get((rule, series))
-
-    def put_incident(self, rule: str, series: str, incident: Incident) -> None:
-        """An open incident as someone left it, acknowledged."""
-        self._incidents[rule, series] = incident
 
     def _falls(self, before_s: int, now_s: int) -> list[tuple[int, str, str]]:
         """The moments between two ticks at which an open incident's count falls or a pending one is due, in order."""
@@ -350,11 +337,6 @@ class Watch:
         if count.stories:
             self._began_s = start_s if self._began_s is None else min(self._began_s, start_s)
         self._changed[series] = None
-
-    def _applying(self, series: str) -> tuple[Rule, ...]:
-        if series not in self._rules_of:
-            self._rules_of[series] = tuple(rule for rule in self._rules.values() if matches(series, rule.series))
-        return self._rules_of[series]
 
     def _forget(self, now_s: int) -> None:
         """Keep memory flat: what no rule looks at goes."""

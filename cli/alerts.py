@@ -10,11 +10,11 @@ from rich.console import Console
 from alerts.channels import open_channel
 from alerts.messages import Message, new_key, plain
 from cli.stages import now, open_store
-from ingest.readers import time_of
+from cli.times import given_time
 from moodwire.errors import BadInput
 from moodwire.records import Alert, Course, Evidence
 from moodwire.settings import Place, Settings
-from moodwire.store import commands, queries
+from moodwire.store import commands, queries, watching
 from moodwire.store.commands import Acknowledge, Command, EndSilence, Silence
 from moodwire.store.db import Store
 from moodwire.store.incidents import silences
@@ -49,15 +49,15 @@ def listed(place: Place, settings: Settings, limit: int) -> int:
 def show(place: Place, settings: Settings, part: str) -> int:
     """One incident: its latest alert, its course, comments, and who was told."""
     store = open_store(place, settings)
-    id_ = _named(store, part)
-    story = queries.incident_story(store, id_)
+    file = watching.incident(store, _named(store, part), now())
+    assert file is not None, "_named found it"
     console = Console()
-    _say(console, plain(Message(key="", alerts=(story.alerts[-1],))))
-    for alert in story.alerts:
+    _say(console, plain(Message(key="", alerts=(file.alerts[-1],))))
+    for alert in file.alerts:
         _say(console, f"{alert.at:%Y-%m-%d %H:%M:%S}  {alert.change}: {alert.reason}")
-    for comment in story.comments:
+    for comment in file.comments:
         _say(console, f"{comment.at:%Y-%m-%d %H:%M:%S}  {comment.by}: {comment.text}")
-    for delivery in story.deliveries:
+    for delivery in file.deliveries:
         error = f" ({delivery.last_error})" if delivery.last_error else ""
         _say(
             console, f"{delivery.created_at:%Y-%m-%d %H:%M:%S}  message to {delivery.channel}: {delivery.status}{error}"
@@ -77,7 +77,7 @@ def silence(
     store = open_store(place, settings)
     if end is not None:
         return _give(store, EndSilence(id=end))
-    begins = _time(start) or now()
+    begins = given_time(start) or now()
     return _give(
         store,
         Silence(matchers=tuple(matchers), starts_at=begins, ends_at=begins + duration(span), reason=reason),
@@ -156,13 +156,6 @@ def _sample(at: datetime) -> Alert:
             ),
         ),
     )
-
-
-def _time(text: str | None) -> datetime | None:
-    try:
-        return time_of(text)
-    except ValueError as error:
-        raise BadInput(f"{error}, for example 2014-01-31T09:30:00Z") from error
 
 
 def _say(console: Console, text: str) -> None:

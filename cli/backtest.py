@@ -17,9 +17,9 @@ from alerts.detect import length_text
 from alerts.watch import Watch
 from cli.replay import replay_files
 from cli.stages import Replay, open_store
-from ingest.readers import time_of
+from cli.times import given_time
 from moodwire.errors import BadInput
-from moodwire.records import EPOCH, micros
+from moodwire.records import EPOCH, seconds
 from moodwire.settings import Place, Rule, Settings
 from moodwire.store.db import Store
 from moodwire.store.detection import fresh_stories
@@ -40,7 +40,7 @@ def run(
 ) -> int:
     """Raises BadInput for rules, times or files that are not there."""
     rules = chosen(settings, names)
-    start, end = (_time(text) for text in span)
+    start, end = (given_time(text) for text in span)
     if not files:
         store = open_store(place, settings)
         try:
@@ -83,11 +83,11 @@ def report(
 ) -> int:
     memory = timedelta(seconds=Watch(rules, settings.windows.fresh_s).memory_s)
     found = fresh_stories(store, EPOCH if start is None else max(start - memory, EPOCH), end or FAR)
-    stories = [Story(_seconds(row.seen_at), row.series, _seconds(row.start), row.negative) for row in found]
+    stories = [Story(seconds(row.seen_at), row.series, seconds(row.start), row.negative) for row in found]
     if not stories:
         raise BadInput("there is no fresh news in that time; `moodwire query windows` shows what the store holds")
-    first = _seconds(start) if start is not None else stories[0].seen_s
-    last = _seconds(end) if end is not None else stories[-1].seen_s + TICK_S
+    first = seconds(start) if start is not None else stories[0].seen_s
+    last = seconds(end) if end is not None else stories[-1].seen_s + TICK_S
     alarms = [alarm for alarm in decide(rules, stories, settings.windows.fresh_s, TICK_S, last) if alarm.at_s >= first]
     rows = summaries(rules, alarms, last - first)
     show(rows, alarms, Console())
@@ -170,16 +170,5 @@ def _most(row: Summary, count: int) -> str:
     return f"{told} and {more} more" if more > 0 else told
 
 
-def _at(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
-
-
-def _seconds(time: datetime) -> int:
-    return micros(time) // 1_000_000
-
-
-def _time(text: str | None) -> datetime | None:
-    try:
-        return time_of(text)
-    except ValueError as error:
-        raise BadInput(f"{error}, for example 2014-01-31 or 2014-01-31T09:30:00Z") from error
+def _at(at_s: int) -> str:
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M}"

@@ -14,7 +14,7 @@ from alerts.counts import Counts
 from alerts.detect import CATCH_UP_S, REFRESH_S, Detector, Span, Verdict
 from ingest.readers import time_of
 from moodwire.errors import BadInput
-from moodwire.records import micros
+from moodwire.records import seconds
 from moodwire.settings import Rule
 
 FIELDS = ("timestamp", "value", "expected", "score", "alarm", "reason")
@@ -73,7 +73,7 @@ def read(path: Path, time_column: str, value_column: str, total_column: str | No
                 if at is None:
                     raise BadInput(f"{where}: {time_column} is empty; each row needs its time")
                 total = _number(row[total_column], where) if total_column else None
-                yield Row(row[time_column], micros(at) // 1_000_000, _number(row[value_column], where), total)
+                yield Row(row[time_column], seconds(at), _number(row[value_column], where), total)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
 

@@ -1,7 +1,6 @@
 """`moodwire query`: what the store holds, as a table, CSV or JSON."""
 
 import sys
-from datetime import datetime
 from functools import partial
 
 import pandas as pd
@@ -9,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.stages import open_store
-from ingest.readers import time_of
+from cli.times import given_time
 from moodwire.errors import BadInput
 from moodwire.settings import Place, Settings
 from moodwire.store import labels, queries
@@ -28,7 +27,7 @@ def run(
 ) -> int:
     """Raises BadInput for a time that cannot be read."""
     store = open_store(place, settings)
-    known = _time(as_of)
+    known = given_time(as_of)
     if known is not None and what != "windows":
         raise BadInput("--as-of goes with windows: they are counted anew from the scores that were known then")
     ask = {
@@ -38,7 +37,7 @@ def run(
         "alerts": queries.alerts,
         "labels": labels.corrections,
     }[what]
-    frame = ask(store, series=series, start=_time(start), end=_time(end), limit=limit)
+    frame = ask(store, series=series, start=given_time(start), end=given_time(end), limit=limit)
     if format_ == "csv":
         frame.to_csv(sys.stdout, index=False, date_format="%Y-%m-%dT%H:%M:%S.%f%z")
     elif format_ == "json":
@@ -67,10 +66,3 @@ def _cell(value: object) -> str:
     if isinstance(value, pd.Timestamp):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     return str(value).replace("[", "\\[") if isinstance(value, str) else str(value)
-
-
-def _time(text: str | None) -> datetime | None:
-    try:
-        return time_of(text)
-    except ValueError as error:
-        raise BadInput(f"{error}, for example 2014-01-31 or 2014-01-31T09:30:00Z") from error

@@ -110,6 +110,11 @@ def real(value: float) -> float | None:
     return None if value is None or value != value else round(float(value), 4)
 
 
+def moment(value: Any) -> datetime | None:
+    """A time of a data frame, where there is one."""
+    return value if isinstance(value, datetime) and value == value else None
+
+
 def age(delta: timedelta) -> str:
     seconds = max(delta.total_seconds(), 0)
     if seconds < 120:

@@ -216,16 +216,18 @@ def _unknown_symbols(raw: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
 
 
 def _followed(settings: Settings) -> Settings:
-    """With all companies of the watchlist, those that stand there by their symbol alone with what the list has."""
-    known, watchlist = symbology.companies(), settings.watchlist
+    """With all companies of the watchlist, those that stand there by their symbol alone with what the list has.
+
+    The list is read only where it is needed: that takes longer than all else here.
+    """
+    watchlist = settings.watchlist
     found = {company.symbol: company for company in watchlist.companies}
-    for symbol, company in found.items():
-        if symbol in known and not (company.names or company.words):
-            own = known[symbol]
+    for company in watchlist.companies:
+        if not (company.names or company.words) and (own := symbology.companies().get(company.symbol)):
             groups = tuple(dict.fromkeys((*company.groups, *own.groups)))
-            found[symbol] = msgspec.structs.replace(own, groups=groups)
-    for symbol in known if watchlist.all else watchlist.symbols:
-        found.setdefault(symbol, known[symbol])
+            found[company.symbol] = msgspec.structs.replace(own, groups=groups)
+    for symbol in symbology.companies() if watchlist.all else watchlist.symbols:
+        found.setdefault(symbol, symbology.companies()[symbol])
     companies = msgspec.structs.replace(watchlist, companies=tuple(found.values()))
     return msgspec.structs.replace(settings, watchlist=companies)
 

@@ -248,6 +248,11 @@ def micros(time: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
+def seconds(time: datetime) -> int:
+    """Whole seconds since 1970-01-01 UTC."""
+    return micros(time) // 1_000_000
+
+
 def from_micros(value: int) -> datetime:
     return EPOCH + timedelta(microseconds=value)
 

@@ -1,9 +1,12 @@
 """What several tests need: a store, a log and a stage's context, made of real parts in a temporary folder."""
 
+import socket
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import pytest
 
 from moodwire.records import Article, Entity, Scored, Sentiment, Series
 from moodwire.settings import Place, Settings
@@ -23,6 +26,17 @@ T0 = datetime(2024, 3, 4, 12, 0, tzinfo=UTC)
 
 def after(seconds: float) -> datetime:
     return T0 + timedelta(seconds=seconds)
+
+
+def turn_private(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the name turning.test, public when a check ahead of the connection looked it up, is loopback."""
+    real, lookups = socket.getaddrinfo, iter(["93.184.216.34", "127.0.0.1"])
+
+    def turning(host: object, *args: object, **more: object) -> object:
+        return real(next(lookups, "127.0.0.1") if host == "turning.test" else host, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", turning)
+    next(lookups)  # the lookup that a check ahead of the connection would have made
 
 
 def kafka_log(prefix: str, instance: str = "one", partitions: int = 3) -> KafkaLog:

@@ -11,7 +11,7 @@ from dash import Dash, Input, Output, html
 from dashboard import figures
 from dashboard.data import Data
 from dashboard.frame import STALE_S, in_thread
-from dashboard.parts import age, empty, graph, grid, heading
+from dashboard.parts import age, empty, graph, grid, heading, moment
 from dashboard.view import View, parse
 from moodwire.records import floor_time
 from moodwire.settings import Settings
@@ -70,8 +70,9 @@ def register(app: Dash, data: Data) -> None:
     def parts(beat: str, search: str | None) -> Any:
         now, view = datetime.fromisoformat(beat), parse(search)
         came = data.ask(watching.supply, floor_time(now, 10))
-        rows = feed_rows(queries.feeds(data.store), came, data.settings, view, now)
-        return stage_table(stage_health(data.store), now), messages(queries.deliveries(data.store)), rows
+        rows = feed_rows(data.ask_at(now, queries.feeds), came, data.settings, view, now)
+        sent = messages(data.ask_at(now, queries.deliveries))
+        return stage_table(data.ask_at(now, stage_health), now), sent, rows
 
     @app.callback(Output("drift", "figure"), Output("model", "children"), Input("beat", "data"))
     @in_thread
@@ -153,8 +154,8 @@ def feed_rows(
                 "say": age(silent) if silent is not None else "ever",
                 "daily": daily,
                 "items": row.items,
-                "success": view.clock(row.success_at, "%d %b %H:%M") if _time(row.success_at) else "never",
-                "next": view.clock(row.next_at, "%H:%M:%S") if _time(row.next_at) else "–",
+                "success": view.clock(row.success_at, "%d %b %H:%M") if moment(row.success_at) else "never",
+                "next": view.clock(row.next_at, "%H:%M:%S") if moment(row.next_at) else "–",
                 "error": row.error if row.failures else row.silence,
             }
         )
@@ -210,7 +211,3 @@ def model_note(day: pd.DataFrame, before: pd.DataFrame) -> Any:
             )
         )
     return html.Ul(lines, className="marks")
-
-
-def _time(value: Any) -> datetime | None:
-    return value if isinstance(value, datetime) and value == value else None

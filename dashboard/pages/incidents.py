@@ -21,6 +21,7 @@ from dashboard.parts import (
     graph,
     grid,
     heading,
+    moment,
     number,
     real,
     series_link,
@@ -240,8 +241,8 @@ def incident_rows(frame: pd.DataFrame, names: dict[str, str], view: View, now: d
             "href": incident_path(row.incident_id) + view.frame,
             "since": row.since.isoformat(),
             "clock": view.clock(row.since),
-            "lasted": (_end(row.until, now) - row.since).total_seconds(),
-            "say": age(_end(row.until, now) - row.since),
+            "lasted": ((moment(row.until) or now) - row.since).total_seconds(),
+            "say": age((moment(row.until) or now) - row.since),
             "observed": real(row.observed),
             "expected": None if row.expected is None or row.expected != row.expected else float(f"{row.expected:.2g}"),
             "rule": row.rule,
@@ -254,7 +255,7 @@ def incident_rows(frame: pd.DataFrame, names: dict[str, str], view: View, now: d
 def top(file: IncidentFile, names: dict[str, str], view: View, now: datetime) -> list[Any]:
     row, last = file.row, file.alerts[-1] if file.alerts else None
     first = file.alerts[0] if file.alerts else None
-    lasted = age(_end(row["until"], now) - row["since"])
+    lasted = age((moment(row["until"]) or now) - row["since"])
     parts = [
         number(
             ["▲ " if row["state"] != "resolved" else "✓ ", row["state"]], f"since {view.clock(row['since'])}, {lasted}"
@@ -297,10 +298,10 @@ def chart(data: Data, file: IncidentFile, view: View, now: datetime) -> Any:
     """The hours before it and while it lasted."""
     row = file.row
     window = timedelta(seconds=file.alerts[0].window_s if file.alerts else 3600)
-    begin, end = row["since"] - AROUND * window, min(_end(row["until"], now) + window, now)
+    begin, end = row["since"] - AROUND * window, min((moment(row["until"]) or now) + window, now)
     step = next((s for s in STEPS_S if (end - begin).total_seconds() / s <= 96), STEPS_S[-1])
     frame = data.ask_at(now, course, row["series"], begin, end, step)
-    event = figures.Event(view.local(row["since"]), view.local(_end(row["until"], now)), row["state"])
+    event = figures.Event(view.local(row["since"]), view.local(moment(row["until"]) or now), row["state"])
     figure = figures.course(frame.assign(start=view.local(frame["start"])), row["incident_id"], events=[event])
     part = graph("incident-figure", "score and stories before and during the incident")
     part.children.figure = figure.update_layout(dragmode=False)
@@ -375,7 +376,3 @@ def fate(sending: Sending, view: View) -> list[Any]:
         f", tried {sending.attempts} times ({sending.last_error}); again at {view.clock(sending.next_at, '%H:%M:%S')}"
     )
     return [f"… {what} waits", again if sending.attempts else ""]
-
-
-def _end(until: Any, now: datetime) -> datetime:
-    return until if isinstance(until, datetime) and until == until else now

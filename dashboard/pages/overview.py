@@ -18,6 +18,7 @@ from dashboard.parts import (
     grid,
     heading,
     incident_card,
+    moment,
     number,
     picked_span,
     real,
@@ -230,7 +231,7 @@ def events(incidents: pd.DataFrame, view: View, names: dict[str, str]) -> list[f
     return [
         figures.Event(
             view.local(row.since),
-            view.local(row.until) if isinstance(row.until, datetime) and row.until == row.until else None,
+            view.local(row.until) if moment(row.until) else None,
             figures.short(pretty(row.series, names), 14),
         )
         for row in incidents.itertuples()

@@ -9,7 +9,7 @@ from dash import Dash, Input, Output, dcc, html
 
 from dashboard.data import Data
 from dashboard.frame import in_thread
-from dashboard.parts import age, empty, heading, series_link
+from dashboard.parts import age, empty, heading, moment, series_link
 from dashboard.view import View, incident_path, parse
 from moodwire.settings import AnyRule, ArticleRule, PickupRule, Rule, ScoreRule, ShareRule
 from moodwire.store import watching
@@ -77,7 +77,7 @@ def listed(mine: pd.DataFrame, names: dict[str, str], view: View, now: datetime)
         return empty("It has found nothing in the past four weeks.")
     lines = []
     for row in mine.head(LISTED).itertuples():
-        end = row.until if isinstance(row.until, datetime) and row.until == row.until else now
+        end = moment(row.until) or now
         lines.append(
             html.Li(
                 [

@@ -150,12 +150,11 @@ def register(app: Dash, data: Data) -> None:
     )
     @in_thread
     def choices(search: str | None, beat: str, path: str | None) -> Any:
-        name, view = named(path), parse(search)
-        options = known_series(data, datetime.fromisoformat(beat), view)
+        name, view, now = named(path), parse(search), datetime.fromisoformat(beat)
+        options = known_series(data, now, view)
         of = {option["value"] for option in options}
         missing = [{"value": also, "label": pretty(also, data.names)} for also in view.also if also not in of]
         others = [option for option in [*options, *missing] if option["value"] != name]
-        now = datetime.fromisoformat(beat)
         names = [
             f"source:{source}" for source in data.ask_at(now, watching.sources) if f"source:{source}" not in view.also
         ]

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from moodwire.records import Alert, decode
 from moodwire.store import schema
 from moodwire.store.db import Store, upsert
+from moodwire.store.incidents import alert_of
 
 
 class PeakRow(NamedTuple):
@@ -50,8 +50,7 @@ def firing_windows(store: Store, since: datetime) -> dict[tuple[str, str, dateti
     found: dict[tuple[str, str, datetime], int] = {}
     with store.read() as connection:
         for (data,) in connection.execute(query):
-            alert = decode(data)
-            assert isinstance(alert, Alert)
+            alert = alert_of(data)
             found.setdefault((alert.rule, alert.series, alert.since), alert.window_s)
     return found
 

@@ -241,14 +241,14 @@ def alerts_after(store: Store, seq: int) -> list[tuple[int, Alert]]:
     a = schema.alerts.c
     with store.read() as connection:
         rows = connection.execute(sa.select(a.seq, a.record).where(a.seq > seq).order_by(a.seq)).all()
-    return [(row.seq, _alert(row.record)) for row in rows]
+    return [(row.seq, alert_of(row.record)) for row in rows]
 
 
 def last_alert(connection: sa.Connection, incident_id: str) -> Alert | None:
     a = schema.alerts.c
     query = sa.select(a.record).where(a.incident_id == incident_id).order_by(a.number.desc()).limit(1)
     data = connection.execute(query).scalar()
-    return None if data is None else _alert(data)
+    return None if data is None else alert_of(data)
 
 
 def notices(connection: sa.Connection) -> list[Notice]:
@@ -259,7 +259,7 @@ def notices(connection: sa.Connection) -> list[Notice]:
         .join_from(schema.notices, schema.alerts, sa.and_(a.incident_id == n.incident_id, a.number == n.number))
         .order_by(n.channel, n.incident_id)
     )
-    return [Notice(row[0], _alert(row[1]), *row[2:]) for row in connection.execute(query)]
+    return [Notice(row[0], alert_of(row[1]), *row[2:]) for row in connection.execute(query)]
 
 
 def post(
@@ -340,7 +340,8 @@ def mark_delivery(
         connection.execute(sa.update(schema.deliveries).where(schema.deliveries.c.key == key).values(**values))
 
 
-def _alert(data: bytes) -> Alert:
+def alert_of(data: bytes) -> Alert:
+    """The alert in a row of `alerts`."""
     record = decode(data)
     assert isinstance(record, Alert)
     return record

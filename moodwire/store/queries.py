@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from moodwire.records import WINDOW_S, Alert, Scored, decode, floor_time, from_micros, micros
 from moodwire.store import schema
 from moodwire.store.db import Store
+from moodwire.store.incidents import alert_of
 from moodwire.store.windows import ROLLUPS_S, Totals, counts, window_of
 
 COMPARABLE = 5  # stories; a score of fewer is not compared with
@@ -152,8 +153,8 @@ def alert_records(
     if series:
         query = query.where(a.series == series)
     with store.read() as connection:
-        data = connection.execute(query.order_by(a.at.desc(), a.incident_id).limit(limit)).scalars().all()
-    return [record for record in map(decode, data) if isinstance(record, Alert)]
+        data = connection.execute(query.order_by(a.at.desc(), a.incident_id).limit(limit)).scalars()
+        return [alert_of(record) for record in data]
 
 
 def alerts(
@@ -266,39 +267,24 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
 
 def open_incidents(store: Store) -> list[Alert]:
     """The latest alert of each incident that is open, newest first."""
-    a, i = schema.alerts.c, schema.incidents.c
-    query = (
-        sa.select(a.record)
-        .join_from(schema.alerts, schema.incidents, sa.and_(a.incident_id == i.incident_id, a.number == i.number))
-        .where(i.until.is_(None))
-        .order_by(a.at.desc())
-    )
+    query = _latest().where(schema.incidents.c.until.is_(None)).order_by(schema.alerts.c.at.desc())
     with store.read() as connection:
-        data = connection.execute(query).scalars().all()
-    return [record for record in map(decode, data) if isinstance(record, Alert)]
-
-
-class IncidentStory(NamedTuple):
-    """All that is kept of one incident."""
-
-    alerts: list[Alert]  # its changes, in order
-    comments: list[Any]  # rows: at, by, text
-    deliveries: list[Any]  # rows: channel, status, attempts, created_at, delivered_at, last_error
+        return [alert_of(row.record) for row in connection.execute(query)]
 
 
 def incidents(store: Store, limit: int | None = None) -> list[tuple[str, Alert]]:
     """State and latest alert of each incident, the open ones first, then the newest."""
-    a, i = schema.alerts.c, schema.incidents.c
-    query = (
-        sa.select(i.state, a.record)
-        .join_from(schema.alerts, schema.incidents, sa.and_(a.incident_id == i.incident_id, a.number == i.number))
-        .order_by(i.until.is_not(None), i.since.desc(), i.incident_id)
-        .limit(limit)
-    )
+    i = schema.incidents.c
+    query = _latest().order_by(i.until.is_not(None), i.since.desc(), i.incident_id).limit(limit)
     with store.read() as connection:
-        rows = connection.execute(query).all()
-    found = [(state, decode(data)) for state, data in rows]
-    return [(state, record) for state, record in found if isinstance(record, Alert)]
+        return [(row.state, alert_of(row.record)) for row in connection.execute(query)]
+
+
+def _latest() -> sa.Select[Any]:
+    """The state of each incident and the record of its latest alert."""
+    a, i = schema.alerts.c, schema.incidents.c
+    same = sa.and_(a.incident_id == i.incident_id, a.number == i.number)
+    return sa.select(i.state, a.record).join_from(schema.alerts, schema.incidents, same)
 
 
 def pending_incidents(store: Store) -> list[Any]:
@@ -307,22 +293,6 @@ def pending_incidents(store: Store) -> list[Any]:
     query = sa.select(i.rule, i.series, i.since).where(i.state == "pending").order_by(i.since)
     with store.read() as connection:
         return list(connection.execute(query).all())
-
-
-def incident_story(store: Store, incident_id: str) -> IncidentStory:
-    a, c, d = schema.alerts.c, schema.comments.c, schema.deliveries.c
-    names = ("channel", "status", "attempts", "created_at", "delivered_at", "last_error")
-    lines = "\n" + d.incidents + "\n"
-    sent = sa.select(*(d[name] for name in names)).where(lines.contains(f"\n{incident_id}\n", autoescape=True))
-    with store.read() as connection:
-        data = connection.execute(sa.select(a.record).where(a.incident_id == incident_id).order_by(a.number)).scalars()
-        alerts_ = [record for record in map(decode, data) if isinstance(record, Alert)]
-        told = sa.select(c.at, c.by, c.text).where(c.incident_id == incident_id).order_by(c.id)
-        return IncidentStory(
-            alerts_,
-            list(connection.execute(told).all()),
-            list(connection.execute(sent.order_by(d.created_at, d.key)).all()),
-        )
 
 
 def failed_deliveries(store: Store, limit: int) -> list[Any]:

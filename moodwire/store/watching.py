@@ -9,10 +9,10 @@ import pandas as pd
 import sqlalchemy as sa
 
 from moodwire.matchers import match, parse
-from moodwire.records import WINDOW_S, Alert, decode
+from moodwire.records import WINDOW_S, Alert
 from moodwire.store import queries, schema
 from moodwire.store.db import Store
-from moodwire.store.incidents import SilenceRow, silences
+from moodwire.store.incidents import SilenceRow, alert_of, silences
 
 SCORE_BINS = 20  # of [-1, 1]
 
@@ -90,7 +90,7 @@ def incidents(
     if end is not None:
         query = query.where(i.since < end)
     frame = queries.fetch(store, query)
-    found = [_alert(data) for data in frame.pop("record")]
+    found = [alert_of(data) if data else None for data in frame.pop("record")]
     frame["observed"] = [alert.observed if alert else None for alert in found]
     frame["expected"] = [alert.expected if alert else None for alert in found]
     frame["log10_tail"] = [alert.log10_tail if alert else None for alert in found]
@@ -99,7 +99,9 @@ def incidents(
 
 
 def incident(store: Store, incident_id: str, now: datetime) -> IncidentFile | None:
-    i, d = schema.incidents.c, schema.deliveries.c
+    i, a, c, d = schema.incidents.c, schema.alerts.c, schema.comments.c, schema.deliveries.c
+    changes = sa.select(a.record).where(a.incident_id == incident_id).order_by(a.number)
+    said = sa.select(c.at, c.by, c.text).where(c.incident_id == incident_id).order_by(c.id)
     columns = ("channel", "status", "attempts", "created_at", "delivered_at", "next_at", "last_error", "record")
     lines = "\n" + d.incidents + "\n"
     sent = sa.select(*(d[name] for name in columns)).where(lines.contains(f"\n{incident_id}\n", autoescape=True))
@@ -107,15 +109,15 @@ def incident(store: Store, incident_id: str, now: datetime) -> IncidentFile | No
         row = connection.execute(sa.select(schema.incidents).where(i.incident_id == incident_id)).mappings().first()
         if row is None:
             return None
-        held = silences(connection, now)
+        alerts = [alert_of(data) for data in connection.execute(changes).scalars()]
+        comments = list(connection.execute(said).all())
         messages = connection.execute(sent.order_by(d.created_at, d.key)).mappings().all()
-    story = queries.incident_story(store, incident_id)
-    labels = {"rule": row["rule"], "series": row["series"]}
-    labels["severity"] = story.alerts[-1].severity if story.alerts else ""
+        held = silences(connection, now)
+    labels = {"rule": row["rule"], "series": row["series"], "severity": alerts[-1].severity if alerts else ""}
     return IncidentFile(
         dict(row),
-        story.alerts,
-        story.comments,
+        alerts,
+        comments,
         [_sending(incident_id, dict(message)) for message in messages],
         [each for each in held if match(map(parse, each.matchers), labels)],
     )
@@ -195,8 +197,3 @@ def sources(store: Store) -> list[str]:
     """The names under which articles came in."""
     with store.read() as connection:
         return sorted(connection.execute(sa.select(schema.articles.c.source).distinct()).scalars())
-
-
-def _alert(data: bytes | None) -> Alert | None:
-    record = decode(data) if data else None
-    return record if isinstance(record, Alert) else None

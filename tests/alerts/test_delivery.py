@@ -1,7 +1,6 @@
 """Messages on their way out: a real SMTP server, a real webhook receiver, the outbox between them and the store."""
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -27,7 +26,7 @@ from moodwire.store import schema
 from moodwire.store.db import Store
 from moodwire.store.incidents import Delivery, store_alerts
 from tests.alerts.receivers import Hanging, Hook, Mail
-from tests.helpers import T0
+from tests.helpers import T0, turn_private
 from tests.helpers import after as at
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "webhook.schema.json").read_text())
@@ -280,13 +279,7 @@ def test_a_receiver_that_hangs_is_left_after_the_time_out(hook: Hook) -> None:
 def test_an_address_that_is_not_from_the_configuration_must_be_public(
     hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, lookups = socket.getaddrinfo, iter(["93.184.216.34", "127.0.0.1"])
-
-    def turning(host: object, *args: object, **more: object) -> object:
-        return real(next(lookups, "127.0.0.1") if host == "turning.test" else host, *args, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(socket, "getaddrinfo", turning)
-    next(lookups)  # the lookup that a check ahead of the connection would have made
+    turn_private(monkeypatch)
     port = hook.server_address[1]
     for host in ("127.0.0.1", "localhost", "turning.test"):
         settings = replace(hook.settings, url=f"http://{host}:{port}/in")

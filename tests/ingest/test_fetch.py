@@ -20,7 +20,7 @@ from ingest.fetch import Failed, Fetched, Fetcher
 from ingest.manners import Host
 from moodwire.settings import Fetching
 from moodwire.web import is_public
-from tests.helpers import T0
+from tests.helpers import T0, turn_private
 
 QUICK = Fetching(timeout_s=1.0, max_bytes=100_000, host_delay_s=0, allow_private=True)
 
@@ -154,13 +154,7 @@ def test_a_name_that_turns_private_after_it_was_looked_up_gains_nothing(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The address is judged where the connection is made: each lookup here gives another answer."""
-    real, lookups = socket.getaddrinfo, iter(["93.184.216.34", "127.0.0.1"])
-
-    def turning(host: object, *args: object, **more: object) -> object:
-        return real(next(lookups, "127.0.0.1") if host == "turning.test" else host, *args, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(socket, "getaddrinfo", turning)
-    next(lookups)  # the lookup that a check ahead of the connection would have made
+    turn_private(monkeypatch)
     told = reason(Fetcher(Fetching(host_delay_s=0)).get(f"http://turning.test:{server.server_address[1]}/plain"))
     assert "turning.test is not a public address" in told
     assert server.log == []

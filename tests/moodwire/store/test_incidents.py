@@ -1,10 +1,7 @@
 """Incidents, what is told of them, and what people ask for, in every kind of store."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 
 from moodwire.records import Alert
@@ -12,17 +9,9 @@ from moodwire.store import commands, incidents, queries, schema, watching
 from moodwire.store.commands import Acknowledge, Comment
 from moodwire.store.db import Store
 from moodwire.store.detection import PeakRow, expected, firing_windows, load_peaks, store_learnt
-from tests.helpers import STORES, T0, after
+from tests.helpers import T0, after
 
 ID = "surge/entity:X/1"
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store = Store(STORES[request.param](tmp_path))
-    store.upgrade()
-    yield store
-    store.close()
 
 
 def alert(number: int, state: str, at: float) -> Alert:

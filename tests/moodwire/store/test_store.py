@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -28,14 +27,6 @@ from moodwire.stream.embedded import EmbeddedLog
 from tests.helpers import STORES, T0, after, scored
 
 FRESH = timedelta(hours=2)
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store = Store(STORES[request.param](tmp_path))
-    store.upgrade()
-    yield store
-    store.close()
 
 
 def draft(id_: str, title: str, at: float = 0, body: str = "") -> Draft:
