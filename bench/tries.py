@@ -30,6 +30,7 @@ from classifier.text import identity
 from classifier.train import NONE, SMOOTHING, Corpus, Item, Loss, corpus, judged, logits_of, loss_of
 
 SHARE = 3  # one text in so many is trained on
+JUDGED = 6  # and one in so many judges it, beside the dev split, which alone would be too few to tell methods apart
 SEEDS = (7, 8)
 PLAIN = Recipe(epochs=3, rate=1e-4, head_rate=1e-3, average=0.99)
 
@@ -43,6 +44,7 @@ class Try(NamedTuple):
     batch_loss: Callable[[Network, list[Item], Loss], torch.Tensor] = loss_of
     change: Callable[[Example, random.Random], Example] | None = None  # augmentation: adds a changed copy of each text
     adapt: Callable[[Network], None] = lambda model: None
+    view: Callable[[Example], Example] = lambda example: example  # how a text that is trained on is taken
 
 
 def balanced(found: Corpus) -> Loss:
@@ -102,6 +104,11 @@ def masked(example: Example, rng: random.Random) -> Example:
     return example._replace(text=re.sub(r"\$[A-Za-z]+", lambda found: "$" + "x" * (len(found.group()) - 1), hidden))
 
 
+def unmixed(example: Example) -> Example:
+    """A headline's sentiment is that of the one company in it, and no label of the text."""
+    return example._replace(sentiment=None) if example.entities else example
+
+
 def swapped(example: Example, rng: random.Random) -> Example:
     """An entity's name replaced by another's."""
     names = ("Acme Corp", "Globex", "Initech", "Umbrella Group", "Stark Industries", "Wayne Holdings")
@@ -132,14 +139,16 @@ TRIES = (
     Try("as shipped: full fine-tuning after further pretraining, frozen embeddings, averaged weights"),
     Try("without further pretraining", further=False),
     Try("embeddings trained too", PLAIN._replace(frozen=False)),
-    Try("weights not averaged", PLAIN._replace(average=0.0)),
-    Try("half the rate", PLAIN._replace(rate=5e-5)),
+    Try("the sentiment of a headline's one company is not the text's", view=unmixed),
     Try("twice the rate", PLAIN._replace(rate=2e-4)),
-    Try("no dropout", dropout=0.0),
-    Try("twice the dropout", dropout=0.2),
+    Try("half the rate", PLAIN._replace(rate=5e-5)),
+    Try("five epochs", PLAIN._replace(epochs=5)),
+    Try("R-Drop", batch_loss=r_drop),
     Try("class-balanced loss", loss=balanced),
     Try("focal loss", loss=focal),
-    Try("R-Drop", batch_loss=r_drop),
+    Try("no dropout", dropout=0.0),
+    Try("twice the dropout", dropout=0.2),
+    Try("weights not averaged", PLAIN._replace(average=0.0)),
     Try("LoRA, rank 16", PLAIN._replace(rate=1e-3), adapt=lora),
     Try("augmentation: numbers and tickers masked", change=masked),
     Try("augmentation: entities swapped", change=swapped),
@@ -153,7 +162,7 @@ def main() -> None:
     for name in ("base", "further", "work"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     options = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     options.work.mkdir(parents=True, exist_ok=True)
     results = options.work / "tries.jsonl"
     known = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
@@ -190,9 +199,10 @@ def left_out(data: Path, options: argparse.Namespace, results: Path, known: list
 def result(
     attempt: Try, seed: int, examples: list[Example], options: argparse.Namespace, other: Sequence[Example] = ()
 ) -> dict[str, float]:
-    """Figures on the dev split, and of sentiment on other examples."""
-    dev = [example for example in examples if train.is_dev(example.text)]
-    kept = [example for example in examples if not train.is_dev(example.text)][::SHARE]
+    """Figures on texts held back, and of sentiment on other examples."""
+    rest = [example for example in examples if not train.is_dev(example.text)]
+    dev = [example for example in examples if train.is_dev(example.text)] + rest[1::JUDGED]
+    kept = [attempt.view(example) for example in rest[::SHARE]]
     if attempt.change:
         rng = random.Random(seed)
         kept += [attempt.change(example, rng) for example in kept]
@@ -218,22 +228,24 @@ def result(
     for head, (logits, labels) in judged(model, found.dev).items():
         guesses = logits.argmax(1).numpy()
         figures[head] = weighted_f1(labels.numpy(), guesses, logits.shape[1])
+    sets = {"posts": [item for item in found.dev if not item.spans]}  # TFNS, without the headlines
     if other:
-        logits, labels = judged(model, [Item(found.tokenizer, example) for example in other])["sentiment"]
-        figures["other"] = weighted_f1(labels.numpy(), logits.argmax(1).numpy(), 3)
+        sets["other"] = [Item(found.tokenizer, example) for example in other]
+    for name, items in sets.items():
+        logits, labels = judged(model, items)["sentiment"]
+        figures[name] = weighted_f1(labels.numpy(), logits.argmax(1).numpy(), 3)
     return figures
 
 
 def table(rows: list[dict[str, Any]]) -> None:
-    print("\n| try | seeds | sentiment wF1 | topic wF1 | entity wF1 | loss | minutes |\n|---|---|---|---|---|---|---|")
+    heads = "sentiment wF1 | of posts | topic wF1 | entity wF1"
+    print(f"\n| try | seeds | {heads} | loss | minutes |\n|---|---|---|---|---|---|---|---|")
     for attempt in TRIES:
         mine = [row for row in rows if row["name"] == attempt.name]
         if mine:
             means = {key: np.mean([row[key] for row in mine]) for key in mine[0] if key not in {"name", "seed"}}
-            print(
-                f"| {attempt.name} | {len(mine)} | {means['sentiment']:.4f} | {means['topic']:.4f} "
-                f"| {means['entity']:.4f} | {means['loss']:.4f} | {means['minutes']:.1f} |"
-            )
+            told = " | ".join(f"{means[name]:.4f}" for name in ("sentiment", "posts", "topic", "entity", "loss"))
+            print(f"| {attempt.name} | {len(mine)} | {told} | {means['minutes']:.1f} |")
     print(flush=True)
 
 
