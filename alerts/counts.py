@@ -40,16 +40,17 @@ class Track:
         if at >= self._cells.shape[2]:
             self._shift(cell)
             at = cell - self._first
-        both = self._cells[:, row, at]
-        self._cells[0, row, at] = stories + both[0] if add else stories
-        self._cells[1, row, at] = negative + both[1] if add else negative
+        if add:
+            stories, negative = self._cells[0, row, at] + stories, self._cells[1, row, at] + negative
+        self._cells[0, row, at] = stories
+        self._cells[1, row, at] = negative
         return True
 
-    def get(self, row: int, cell: int) -> tuple[float, float]:
+    def get(self, row: int, cell: int) -> Count:
         at = cell - self._first
         if not self._begun or not 0 <= at < self._cells.shape[2]:
-            return 0.0, 0.0
-        return float(self._cells[0, row, at]), float(self._cells[1, row, at])
+            return Count(0, 0)
+        return Count(int(self._cells[0, row, at]), int(self._cells[1, row, at]))
 
     def between(self, rows: Any, since: int, until: int) -> NDArray[np.float64]:
         """(2, rows, cells): stories and negative ones of the cells numbered [since, until)."""
@@ -105,15 +106,14 @@ class Counts:
     def known(self, series: str) -> int | None:
         return self._rows.get(series)
 
-    def put(self, series: str, start_s: int, count: Count) -> bool:
-        """A window's counts as they are now; they replace those it had. False when they are the same."""
+    def put(self, series: str, start_s: int, count: Count) -> Count:
+        """A window's counts as they are now; they replace those it had, which are returned."""
         row, cell = self.row(series), start_s // self.cell_s
         old = self.fine.get(row, cell)
-        if old == count:
-            return False
-        self.fine.put(row, cell, count.stories, count.negative)
-        self.hours.put(row, start_s // HOUR_S, count.stories - old[0], count.negative - old[1], add=True)
-        return True
+        if old != count:
+            self.fine.put(row, cell, count.stories, count.negative)
+            self.hours.put(row, start_s // HOUR_S, count.stories - old.stories, count.negative - old.negative, add=True)
+        return old
 
     def put_all(self, start_s: int, stories: NDArray[Any], negative: NDArray[Any]) -> None:
         """One cell of all series at once, in the order of `names`; it must be new."""

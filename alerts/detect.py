@@ -2,7 +2,7 @@
 
 A detector looks at many series at once: their counts in several windows against what their baselines expect, and how
 improbable that is, recalibrated on how often it came up in the rule's past. It scores before it learns: baselines and
-calibration are made every six hours from what lies before the longest window.
+calibration are made, at the times that `due` names, from what lies before the longest window.
 """
 
 import functools
@@ -21,14 +21,14 @@ from alerts.counts import DAY_S, HOUR_S, Counts, cells
 from alerts.tails import count_for, log10_lower, log10_tail
 from moodwire.settings import Rule
 
-REFRESH_S = BLOCK_S  # baselines and calibration are made anew
+YOUNG_S = 14 * DAY_S  # a history shorter than this changes much in a day
 SETTLED_S = 3 * HOUR_S  # counts change no more after it: a story is fresh for less
 MINIMUM_HISTORY_S = DAY_S  # in the baseline, before anything may fire
 LONGEST_SPIKE_S = 7 * DAY_S  # of an incident, so much stays out of the baseline
 COMPANIONS = 256  # series that are fitted together
 LOWER_SHARE = 0.05  # a share of negative stories this improbably low vetoes: busy, not bad
 HOLD = 1.0  # an incident holds while what it sees comes up at most 10 times as often as what fires
-SILENCE = 14.0  # stories of the whole flow that are expected and do not come: no data (a chance of 1 in a million)
+LEAST = 1e-6  # stories expected in a window
 CATCH_UP_S = 900  # windows that begin so soon after a gap reach back over it
 
 Span = tuple[int, int]  # seconds since 1970, from and until
@@ -70,6 +70,33 @@ class Look(NamedTuple):
     score: Array  # (series,) the same of all windows together
 
 
+def due(now_s: int, began_s: int) -> int:
+    """When the baselines that hold now are made: every six hours while the history is young, then once a day."""
+    every = BLOCK_S if now_s - began_s < YOUNG_S else DAY_S
+    return now_s // every * every
+
+
+class Course:
+    """What is expected of some series over a stretch of hours, summed up from its begin."""
+
+    def __init__(self, hourly: Array, first: int) -> None:
+        """hourly: (S, H) expected in each hour; first: number of the first hour, from 1970."""
+        self._first = first
+        sums = np.cumsum(hourly, axis=1)
+        self._sums = np.concatenate([np.zeros((len(hourly), 1)), sums, sums[:, -1:]], axis=1)
+
+    def covers(self, since_s: int, until_s: int) -> bool:
+        hours = self._sums.shape[1] - 2
+        return self._first * HOUR_S <= since_s and until_s <= (self._first + hours) * HOUR_S
+
+    def upto(self, series: Any, times_s: Any) -> Array:
+        """Expected from the begin to these times; both are broadcast together."""
+        hours, rest = np.divmod(times_s, HOUR_S)
+        at = hours - self._first
+        low = self._sums[series, at]
+        return low + (self._sums[series, at + 1] - low) * (rest / HOUR_S)  # type: ignore[no-any-return]
+
+
 class Detector:
     """One rule's baselines and calibration."""
 
@@ -87,6 +114,7 @@ class Detector:
         self._raised: dict[tuple[str, int, int], float] = {}
         self._slots = np.zeros(0, np.int64)  # by row of the counts: place in the baseline
         self._baseline: Baseline | None = None
+        self._course: Course | None = None
         self._curves: list[Curve] = []
         self._together = Curve(0.0, 1.0, 1.0)
 
@@ -94,7 +122,7 @@ class Detector:
     def ready(self) -> bool:
         return self._baseline is not None
 
-    # --- what is learnt, every REFRESH_S ------------------------------------------------------------------------------
+    # --- what is learnt, when it is due -------------------------------------------------------------------------------
 
     def refresh(
         self,
@@ -111,6 +139,7 @@ class Detector:
         last = at_s // HOUR_S - self._gap_h
         first = max(math.ceil(began_s / HOUR_S), last - self._baseline_h)
         self._turn(at_s // BLOCK_S)
+        self._course = None
         if (last - first) * HOUR_S < MINIMUM_HISTORY_S:
             self._baseline = None
             return
@@ -148,13 +177,14 @@ class Detector:
         )
         self._slots = np.full(len(names), len(known))
         self._slots[known] = np.arange(len(known))
-        self._calibrate(len(known))
+        self._calibrate(len(known), at_s // BLOCK_S)
 
-    def _calibrate(self, series: int) -> None:
-        """Past blocks only: the newest has only begun."""
-        past, rate = self._peaks[self._peaks.any(axis=(1, 2)), :-1], self.rule.false_alarms_per_week
+    def _calibrate(self, series: int, block: int) -> None:
+        """On the blocks before this one, whatever came since."""
+        before = self._peaks.shape[1] - 1 - (self._block - block)
+        past, rate = self._peaks[self._peaks.any(axis=(1, 2)), :before], self.rule.false_alarms_per_week
         tops = [summits(past[:, :, place], max(1, window // BLOCK_S)) for place, window in enumerate(self.windows)]
-        use = quiet(np.maximum.reduce(tops), self._watched[:-1])
+        use = quiet(np.maximum.reduce(tops), self._watched[:before])
         weeks = float(use.sum()) * BLOCK_S / WEEK_S
         rarity = np.full(past.shape, -np.inf)
         self._curves = []
@@ -179,10 +209,7 @@ class Detector:
         base = self._baseline
         assert base is not None
         places = np.asarray(rows, np.int64)
-        newcomer = len(base.level) - 1
-        slots = np.full(len(places), newcomer)
-        old = places < len(self._slots)
-        slots[old] = self._slots[places[old]]
+        slots = self._slots_of(places)
         span = self._whole(places)
         since = [_before(now_s - window, silent) for window in self.windows]
         begins = [cells(begin, now_s, self._counts.cell_s)[0] for begin in since]
@@ -190,29 +217,64 @@ class Detector:
         both = self._counts.fine.between(span, min(begins), end)
         sums = [both[:, :, begin - min(begins) :].sum(axis=2) for begin in begins]
         stories, observed = np.stack(sums, axis=2).astype(np.float64)
-        first, last = min(since) // HOUR_S, now_s // HOUR_S + 1
-        rates = base.rhythm[slots[:, None], hours_of_week(range(first, last), self.zone)] * base.level[slots, None]
-        hours = np.arange(first, last)
-        expected = np.stack([(rates * _share(hours, begin, now_s)).sum(axis=1) for begin in since], axis=1)
-        for at, row in enumerate(rows):
+        course = self._course_over(min(since), now_s)
+        upto = course.upto(slots[:, None], np.array([*since, now_s]))
+        expected = upto[:, -1:] - upto[:, :-1]
+        for at, row in enumerate(rows if told else ()):
+            cut = (told or {}).get(row, 0)
             for window, begin in enumerate(since):
-                cut = (told or {}).get(row, 0)
                 if begin < cut:
                     both = self._counts.fine.sums([row], *cells(cut, now_s, self._counts.cell_s))
                     stories[at, window], observed[at, window] = both[:, 0]
-                    expected[at, window] = (rates[at] * _share(hours, cut, now_s)).sum()
-            if not told:
-                break
-        return self._rated(observed, stories, np.maximum(expected, 1e-6), base.dispersion[slots], base.share[slots])
+                    expected[at, window] = upto[at, -1] - course.upto(slots[at], cut)
+        return self._rated(observed, stories, np.maximum(expected, LEAST), base.dispersion[slots], base.share[slots])
 
-    def expected(self, row: int, since_s: int, until_s: int) -> float:
-        """Negative stories expected of a series between two times; the detector must be ready."""
+    def busy(self, rows: Sequence[int], now_s: int) -> Array:
+        """Of the series in these rows, which have negative stories enough for a rule to fire in any window."""
+        since, until = cells(now_s - self.windows[-1] - CATCH_UP_S, now_s, self._counts.cell_s)
+        return self._counts.fine.sums(list(rows), since, until)[1] >= self.rule.minimum_stories  # type: ignore[no-any-return]
+
+    def expected(
+        self, rows: Sequence[int], times_s: Sequence[int], silent: Sequence[Sequence[Span]] | None = None
+    ) -> tuple[Array, Array]:
+        """Of series at times, one for each: what is expected in each window that ends then, and its dispersion.
+
+        (len(rows), windows) each; the detector must be ready. silent: for each, when there were no data.
+        """
         base = self._baseline
         assert base is not None
-        slot = self._slots[row] if row < len(self._slots) else len(base.level) - 1
-        hours = np.arange(since_s // HOUR_S, until_s // HOUR_S + 1)
-        rates = base.rhythm[slot, hours_of_week(hours.tolist(), self.zone)] * base.level[slot]
-        return float((rates * _share(hours, since_s, until_s)).sum())
+        slots = self._slots_of(np.asarray(rows, np.int64))
+        until = np.asarray(times_s, np.int64)
+        since = until[:, None] - np.array(self.windows)
+        for at, spans in enumerate(silent or ()):
+            if spans:
+                since[at] = [_before(int(begin), spans) for begin in since[at]]
+        course = self._course_over(int(since.min()), int(until.max()))
+        expected = course.upto(slots, until)[:, None] - course.upto(slots[:, None], since)
+        return np.maximum(expected, LEAST), base.dispersion[slots]
+
+    def expected_between(self, row: int, since_s: int, until_s: int) -> float:
+        """Negative stories expected of a series between two times; the detector must be ready."""
+        (slot,) = self._slots_of(np.array([row]))
+        course = self._course_over(since_s, until_s)
+        return float(course.upto(slot, until_s) - course.upto(slot, since_s))
+
+    def _slots_of(self, places: Array) -> Array:
+        """The places in the baseline of the series in these rows."""
+        assert self._baseline is not None
+        slots = np.full(len(places), len(self._baseline.level) - 1)  # a newcomer's
+        old = places < len(self._slots)
+        slots[old] = self._slots[places[old]]
+        return slots
+
+    def _course_over(self, since_s: int, until_s: int) -> Course:
+        """Of all series, over a stretch that holds these times."""
+        if self._course is None or not self._course.covers(since_s, until_s):
+            assert self._baseline is not None
+            first, last = since_s // HOUR_S, until_s // HOUR_S + 25  # a day ahead
+            clock = hours_of_week(range(first, last), self.zone)
+            self._course = Course(self._baseline.rhythm[:, clock] * self._baseline.level[:, None], first)
+        return self._course
 
     def _rated(self, observed: Array, stories: Array, expected: Array, dispersion: Array, share: Array) -> Look:
         tail = np.zeros(observed.shape)
@@ -285,14 +347,20 @@ class Detector:
 
     # --- peaks, from which the calibration is made --------------------------------------------------------------------
 
-    def note(self, rows: Sequence[int], now_s: int, look: Look) -> None:
-        """Keep the scores for the calibration."""
+    def attend(self, now_s: int) -> None:
+        """Mark that news of the rule's series came in this block: what does not peak in it was quiet."""
         block = now_s // BLOCK_S
         self._turn(block)
         if not self._watched[-1]:
             self._watched[-1] = True
             self._raised["", block, 0] = 0.0
-        scores = np.where(look.vetoed, 0.0, -look.tail)
+
+    def note(self, rows: Sequence[int], now_s: int, look: Look) -> None:
+        """Keep the scores for the calibration."""
+        self.attend(now_s)
+        block = now_s // BLOCK_S
+        # Rounded, so that it does not depend on where the sums of what is expected began.
+        scores = np.where(look.vetoed, 0.0, -look.tail).round(6)
         places = np.asarray(rows, np.int64)
         for at, window in np.argwhere((scores >= FLOOR) & (scores > self._peaks[places, -1])):
             row, score = int(places[at]), float(scores[at, window])
@@ -353,21 +421,6 @@ def _hour_of_week(hour: int, zone: ZoneInfo) -> int:
     return local.weekday() * 24 + local.hour
 
 
-def silences(rows: Array, since_s: int, cell_s: int, rates: Array) -> list[Span]:
-    """When the whole flow was silent although stories were expected: spans in seconds since 1970.
-
-    rows: stories by cell from `since_s` on; rates: the stories expected in each cell.
-    """
-    filled = np.flatnonzero(np.concatenate(([1], rows, [1])) > 0)
-    total = np.concatenate(([0.0], np.cumsum(rates)))
-    begin, end = filled[:-1], filled[1:] - 1
-    silent = (end > begin) & (total[end] - total[begin] >= SILENCE)
-    return [
-        (since_s + one * cell_s, since_s + other * cell_s)
-        for one, other in zip(begin[silent].tolist(), end[silent].tolist(), strict=True)
-    ]
-
-
 def _told(peaks: Array) -> Array:
     return peaks[np.isfinite(peaks)]
 
@@ -383,12 +436,6 @@ def _before(since_s: int, silent: Sequence[Span]) -> int:
 def _hours(span: Span, first: int, last: int) -> slice:
     low, high = span[0] // HOUR_S - first, math.ceil(span[1] / HOUR_S) - first
     return slice(min(max(low, 0), last - first), min(max(high, 0), last - first))
-
-
-def _share(hours: Array, since_s: int, until_s: int) -> Array:
-    """Which part of each hour lies in [since, until)."""
-    overlap: Array = np.minimum((hours + 1) * HOUR_S, until_s) - np.maximum(hours * HOUR_S, since_s)
-    return np.maximum(overlap, 0) / HOUR_S
 
 
 def often(score: float) -> str:

@@ -138,11 +138,11 @@ def _learnt_rows(learnt: Learnt) -> tuple[list[PeakRow], list[dict[str, Any]]]:
         PeakRow(rule, time_of(peak.block * BLOCK_S), peak.series, peak.window_s, peak.score)
         for rule, peak in learnt.peaks
     ]
-    expectations = []
-    for each in learnt.expectations:
-        row = each._asdict()
-        row["at"] = time_of(row.pop("at_s"))
-        expectations.append(row)
+    times = {at_s: time_of(at_s) for at_s in {each.at_s for each in learnt.expectations}}
+    expectations = [
+        {"rule": rule, "series": series, "window_s": window_s, "at": times[at_s], "expected": value, "threshold": first}
+        for rule, series, window_s, at_s, value, first in learnt.expectations
+    ]
     return peaks, expectations
 
 

@@ -9,6 +9,7 @@ from scipy.special import betainc, gammaln
 Floats = NDArray[np.float64]
 LN10 = float(np.log(10.0))
 SMALL = 1e-250  # below it doubles lose their digits
+AT_ONCE = 128
 MOST = 2**40  # stories, more than any window holds
 
 
@@ -39,6 +40,12 @@ def log10_lower(stories: Any, negative: Any, share: Any) -> Floats:
 def count_for(log10_p: Any, mean: Any, dispersion: Any) -> Floats:
     """The smallest count whose tail is at most 10**log10_p."""
     goal, mu, d = (np.asarray(value, dtype=np.float64) for value in np.broadcast_arrays(log10_p, mean, dispersion))
+    if mu.size == 1:  # one call for many counts is quicker than many calls for one
+        first = float(np.ceil(mu).item())
+        some = np.arange(first, first + AT_ONCE)
+        enough = log10_tail(some, mu.item(), d.item()) <= goal.item()
+        if enough.any() and not enough[0]:
+            return np.full(mu.shape, some[int(np.argmax(enough))])
     low = np.zeros(mu.shape)
     high = np.maximum(np.ceil(mu), 1.0)
     while np.any(short := (log10_tail(high, mu, d) > goal) & (high < MOST)):

@@ -3,34 +3,19 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
-import numpy as np
-from numpy.typing import NDArray
-
-from alerts.baseline import RHYTHM_FROM_H, Baseline, fit
 from alerts.counts import DAY_S, HOUR_S, Count, Counts
-from alerts.detect import (
-    REFRESH_S,
-    SETTLED_S,
-    SILENCE,
-    Detector,
-    Look,
-    Peak,
-    Span,
-    Verdict,
-    hours_of_week,
-    length_text,
-    silences,
-)
+from alerts.detect import SETTLED_S, Detector, Look, Peak, Span, Verdict, due, length_text
+from alerts.flow import FLOW, Flow
 from alerts.held import Held
 from alerts.incidents import Incident, Step, advance
 from moodwire.records import WINDOW_S
 from moodwire.settings import AnyRule, Rule
 
 FORGET_EVERY_S = DAY_S
-FLOW = "all"  # the series whose silence is the feed's
+KEPT = 0.9  # of the series; while more are alive, the others stay too
 SLOT_S = 900  # what is expected is told once in it
-Row = NDArray[np.float64]  # by window
 
 
 class Change(NamedTuple):
@@ -68,21 +53,21 @@ class Watch(Held[Rule]):
         # Counts of windows older than this change no more: a story is fresh for `fresh_s` only.
         self._recent_s = max(windows, default=0) + round(fresh_s) + HOUR_S
         days = max((rule.baseline_days for rule in self._rules.values()), default=0)
-        self.memory_s = round(days * DAY_S) + max([*windows, SETTLED_S]) + REFRESH_S + 2 * HOUR_S
+        self.memory_s = round(days * DAY_S) + max([*windows, SETTLED_S]) + DAY_S + 2 * HOUR_S
         self._counts = Counts(cell_s, self._recent_s, self.memory_s + DAY_S)
         self._detectors = {name: Detector(rule, self._counts) for name, rule in self._rules.items()}
-        self._flow: Baseline | None = None  # stories an hour of the whole flow
-        self._most = 0.0  # of them in the busiest hour of the week
+        self._flow = Flow(self._counts, next((d.zone for d in self._detectors.values()), ZoneInfo("UTC")))
         self._revisions: dict[tuple[str, int], int] = {}
-        self._changed: dict[str, None] = {}
+        self._changed: dict[str, bool] = {}  # since the last tick; true: by more negative stories
         self._spikes: defaultdict[str, defaultdict[str, list[Span]]] = defaultdict(lambda: defaultdict(list))
         self._firing: dict[tuple[str, str], int] = {}  # the window that an incident came from
         self._slot: dict[tuple[str, str], int] = {}
         self._expectations: list[Expectation] = []
-        self._untold: defaultdict[str, list[tuple[str, int, Row, Row]]] = defaultdict(list)
+        self._untold: defaultdict[str, list[tuple[str, int, list[Span]]]] = defaultdict(list)
         self._began_s: int | None = None
         self._forgot_s = 0
-        self._epoch = -1
+        self._silent: dict[int, list[Span]] = {}  # of this tick, by moment
+        self._made_s = -1  # when the baselines were made
         self.last_s: int | None = None  # the tick last looked at
 
     def restore(
@@ -130,14 +115,18 @@ class Watch(Held[Rule]):
         if self.last_s is not None and now_s <= self.last_s:
             return []
         before, self.last_s = self.last_s, now_s
+        self._silent.clear()
         changes: list[Change] = []
         for moment_s, name, series in self._falls(before or now_s, now_s):
             if (name, series) in self._incidents and self._incidents[name, series].alive:
                 changes += self._look(name, [series], moment_s)
-        for name in self._rules:
-            open_ = {series for rule, series, _ in self.open_incidents() if rule == name}
-            changed = [series for series in self._changed if self._rules[name] in self._applying(series)]
-            changes += self._look(name, [*open_.difference(changed), *changed], now_s, set(changed))
+        open_ = self.open_incidents()
+        for name, rule in self._rules.items():
+            alive = [series for of, series, _ in open_ if of == name]
+            changed = [series for series in self._changed if rule in self._applying(series)]
+            risen = [series for series in changed if self._changed[series]]
+            changes += self._look(name, alive, now_s, risen)
+            self._tell(name, changed, now_s)
         self._changed.clear()
         if now_s - self._forgot_s >= FORGET_EVERY_S:
             self._forget(now_s)
@@ -177,14 +166,17 @@ class Watch(Held[Rule]):
             ]
         return sorted(set(found))
 
-    def _look(self, name: str, series: Sequence[str], now_s: int, changed: set[str] | None = None) -> list[Change]:
-        """One rule's series at one moment. changed: those whose news is new: only these can begin an incident."""
-        if not series:
-            return []
+    def _look(self, name: str, alive: Sequence[str], now_s: int, risen: Sequence[str] = ()) -> list[Change]:
+        """One rule at one moment: its incidents, and the series with more negative news: only these can begin one."""
         self._refresh(now_s)
         rule, detector = self._rules[name], self._detectors[name]
         if not detector.ready:
-            return self._unready(name, series, now_s)
+            return self._unready(name, alive, now_s)
+        busy = detector.busy([self._counts.row(each) for each in risen], now_s) if risen else ()
+        news = [each for each, enough in zip(risen, busy, strict=True) if enough]
+        series = [*(each for each in alive if each not in news), *news]
+        if not series:
+            return []
         silent = self._silences(now_s)
         rows = [self._counts.row(each) for each in series]
         told = {
@@ -193,20 +185,15 @@ class Watch(Held[Rule]):
             if (end := self._told(name, each)) > now_s - detector.windows[-1]
         }
         look = detector.look(rows, now_s, told, silent)
-        if changed:
-            some = [at for at, each in enumerate(series) if each in changed]
-            news = Look(*(part[some] for part in look))
-            detector.note([rows[at] for at in some], now_s, news)
-            self._tell(name, [series[at] for at in some], news, now_s)
+        if news:
+            detector.note(rows[-len(news) :], now_s, Look(*(part[-len(news) :] for part in look)))
         no_data = bool(silent) and silent[-1][1] >= now_s
         changes: list[Change] = []
         for at, each in enumerate(series):
             known = self._incidents.get((name, each))
             if known is not None and known.open:
                 verdict = detector.verdict(look, at, self._firing.get((name, each)))
-            elif (known is not None and known.pending) or (
-                changed and each in changed and look.score[at] >= detector.needed
-            ):
+            elif (known is not None and known.pending) or (each in news and look.score[at] >= detector.needed):
                 verdict = detector.verdict(look, at)
             else:
                 continue
@@ -253,35 +240,43 @@ class Watch(Held[Rule]):
             spans = spans[:-1]
         return spans[-1][1] if spans else 0
 
-    def _tell(self, name: str, series: Sequence[str], look: Look, now_s: int) -> None:
-        """What is expected, once in a slot and series."""
-        for at, each in enumerate(series):
-            if self._slot.get((name, each)) != now_s // SLOT_S:
-                self._slot[name, each] = now_s // SLOT_S
-                self._untold[name].append((each, now_s, look.expected[at], look.dispersion[at]))
+    def _tell(self, name: str, changed: Sequence[str], now_s: int) -> None:
+        """What is expected of the series with news, once in a slot and series."""
+        self._refresh(now_s)
+        detector = self._detectors[name]
+        if not changed or not detector.ready:
+            return
+        detector.attend(now_s)
+        slot = now_s // SLOT_S
+        new = [series for series in changed if self._slot.get((name, series)) != slot]
+        if new:
+            silent = self._silences(now_s)
+            self._slot.update(((name, series), slot) for series in new)
+            self._untold[name] += [(series, now_s, silent) for series in new]
 
     def _settle(self) -> None:
-        """The thresholds of what was expected since they were last worked out: of many at once, as that is quick."""
+        """What was expected since this was last worked out, and the thresholds: of many at once, as that is quick."""
         for name, untold in self._untold.items():
             detector = self._detectors[name]
-            expected, dispersion = (np.array([each[part] for each in untold]) for part in (2, 3))
-            thresholds = detector.threshold(expected, dispersion).tolist()
+            rows = [self._counts.row(series) for series, _, _ in untold]
+            expected, dispersion = detector.expected(
+                rows, [now_s for _, now_s, _ in untold], [silent for _, _, silent in untold]
+            )
+            thresholds = detector.threshold(expected, dispersion).astype(int).tolist()
             self._expectations += [
-                Expectation(name, series, length, now_s, float(f"{value:.6g}"), int(threshold))
-                for (series, now_s, values, _), row in zip(untold, thresholds, strict=True)
-                for length, value, threshold in zip(detector.windows, values.tolist(), row, strict=True)
+                Expectation(name, series, length, now_s, float(f"{value:.6g}"), threshold)
+                for (series, now_s, _), values, row in zip(untold, expected.tolist(), thresholds, strict=True)
+                for length, value, threshold in zip(detector.windows, values, row, strict=True)
             ]
         self._untold.clear()
 
     def _refresh(self, now_s: int) -> None:
-        """Baselines and calibration, when six hours are over."""
-        epoch = now_s // REFRESH_S
-        if epoch == self._epoch or self._began_s is None:
+        """Baselines and calibration, when they are due."""
+        if self._began_s is None or (at_s := due(now_s, self._began_s)) == self._made_s:
             return
         self._settle()  # by the calibration under which it was expected
-        self._epoch = epoch
-        at_s = epoch * REFRESH_S
-        silent = self._learn_flow(at_s)
+        self._made_s = at_s
+        silent = self._flow.learn(at_s, self._began_s, at_s - self.memory_s)
         rows: defaultdict[str, list[int]] = defaultdict(list)
         for row, series in enumerate(self._counts.names):
             for rule in self._applying(series):
@@ -290,60 +285,28 @@ class Watch(Held[Rule]):
             spikes = {series: spans for series, spans in self._spikes[name].items() if spans}
             detector.refresh(at_s, self._began_s, rows[name], spikes, silent)
 
-    def _learn_flow(self, at_s: int) -> list[Span]:
-        """The whole flow's rhythm; returns when it was silent."""
-        row = self._counts.known(FLOW)
-        last = (at_s - SETTLED_S) // HOUR_S
-        first = max((self._began_s or 0) // HOUR_S + 1, (at_s - self.memory_s) // HOUR_S)
-        self._flow = None
-        if row is None or last - first < RHYTHM_FROM_H:
-            return []
-        stories = self._counts.hours.between([row], first, last)[0]
-        clock = hours_of_week(range(first, last), next(iter(self._detectors.values())).zone)
-        live = np.ones(last - first, bool)
-        silent: list[Span] = []
-        for _ in range(2):  # a second time without the silences
-            self._flow = fit(stories, stories, live, None, clock, [1.0])
-            silent = silences(stories[0], first * HOUR_S, HOUR_S, self._flow.level[0] * self._flow.rhythm[0, clock])
-            for start, end in silent:
-                live[start // HOUR_S - first : end // HOUR_S - first] = False
-            if not silent:
-                break
-        assert self._flow is not None
-        self._most = float(self._flow.level[0] * self._flow.rhythm[0].max())
-        return silent
-
     def _silences(self, now_s: int) -> list[Span]:
-        """When the flow was silent lately; one that lasts ends at `now_s` or behind it."""
-        row = self._counts.known(FLOW)
-        if row is None or self._flow is None:
-            return []
-        cell_s = self._counts.cell_s
-        first, last = (now_s - self._recent_s) // cell_s, -(-now_s // cell_s)
-        stories = self._counts.fine.between([row], first, last)[0, 0]
-        longest = np.diff(np.flatnonzero(stories), prepend=-1, append=last - first).max()
-        if longest * cell_s * self._most < SILENCE * HOUR_S:
-            return []  # not even in the busiest hours of the week would that be one
-        hours = np.arange(first, last) * cell_s // HOUR_S
-        clock = hours_of_week(range(int(hours[0]), int(hours[-1]) + 1), next(iter(self._detectors.values())).zone)
-        rates = self._flow.level[0] * self._flow.rhythm[0, clock[hours - hours[0]]] * cell_s / HOUR_S
-        return silences(stories, first * cell_s, cell_s, rates)
+        if now_s not in self._silent:
+            self._silent[now_s] = self._flow.silences(now_s - self._recent_s, now_s)
+        return self._silent[now_s]
 
     def _put(self, series: str, start_s: int, count: Count) -> None:
         if not self._applying(series) and series != FLOW:
             return
-        if not self._counts.put(series, start_s, count):
+        before = self._counts.put(series, start_s, count)
+        if before == count:
             return  # read again after a restart: it is no news, or open incidents would end later than without one
         if count.stories:
             self._began_s = start_s if self._began_s is None else min(self._began_s, start_s)
-        self._changed[series] = None
+        self._changed[series] = self._changed.get(series, False) or count.negative > before.negative
 
     def _forget(self, now_s: int) -> None:
         """Keep memory flat: what no rule looks at goes."""
+        self._settle()  # places change
         self._forgot_s = now_s
         oldest_s = now_s - self.memory_s - HOUR_S
         alive = self._counts.alive(oldest_s, now_s + DAY_S)
-        if len(alive) < len(self._counts.names):
+        if len(alive) < KEPT * len(self._counts.names):
             for detector in self._detectors.values():
                 detector.keep(alive)
             self._counts.keep(alive)

@@ -26,7 +26,7 @@ from scipy.signal import lfilter
 from scipy.stats import nbinom, poisson
 
 from alerts.counts import Count, Counts
-from alerts.detect import REFRESH_S, Detector
+from alerts.detect import Detector, due
 from alerts.watch import Watch
 from moodwire.settings import Rule
 
@@ -173,7 +173,7 @@ class Ours:
             start_s = self._start_s + (first + cell) * CELL_S
             self.counts.put_all(start_s, stories[:, cell], negative[:, cell])
             now_s = start_s + CELL_S
-            if now_s % REFRESH_S == 0:
+            if due(now_s, self._start_s) == now_s:
                 self.detector.refresh(now_s, self._start_s, self.rows, {})
             if self.detector.ready:
                 look = self.detector.look(self.rows, now_s)

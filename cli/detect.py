@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from alerts.calibration import WEEK_S
 from alerts.counts import Counts
-from alerts.detect import CATCH_UP_S, REFRESH_S, Detector, Span, Verdict
+from alerts.detect import CATCH_UP_S, Detector, Span, Verdict, due
 from ingest.readers import time_of
 from moodwire.errors import BadInput
 from moodwire.records import seconds
@@ -129,7 +129,7 @@ def judged(rows: Iterable[Row], step_s: int, rule: Rule) -> Iterator[tuple[float
     silent: list[Span] = []
     spikes: list[Span] = []
     holding: int | None = None  # the window of the surge that is going on
-    last_s, epoch = None, -1
+    last_s, made_s = None, None
     for row in rows:
         start = row.at_s // step_s * step_s
         now = start + step_s
@@ -144,16 +144,16 @@ def judged(rows: Iterable[Row], step_s: int, rule: Rule) -> Iterator[tuple[float
             counts.hours.put(0, start // 3600, row.value if row.total is None else row.total, row.value, add=True)
         silent = _merged(silent)
         last_s = now
-        if now // REFRESH_S != epoch:
-            epoch = now // REFRESH_S
-            detector.refresh(epoch * REFRESH_S, began_s, places, {SERIES: spikes} if spikes else {}, silent)
+        if made_s != due(now, began_s):
+            made_s = due(now, began_s)
+            detector.refresh(made_s, began_s, places, {SERIES: spikes} if spikes else {}, silent)
         if not detector.ready:
             yield math.nan, 0.0, False, "the history is too short"
             continue
         gaps = [span for span in silent if span[1] > now - max(detector.windows) - CATCH_UP_S]
         ended = {0: spikes[-1][1]} if spikes and holding is None else {}
         look = detector.look(places, now, ended, gaps)
-        expected = detector.expected(0, start, now)
+        expected = detector.expected_between(0, start, now)
         if row.value is None:
             yield expected, 0.0, False, "no data"
             continue

@@ -1,5 +1,6 @@
 """One stage as a process: `moodwire run STAGE`."""
 
+import gc
 import logging
 import os
 import signal
@@ -75,6 +76,7 @@ def run_stage(
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
     _watch_parent(stop)
+    gc.set_threshold(50_000)  # a batch makes many records and no cycles: looking for some took a tenth of the time
     store = open_store(place, settings)
     context = Context(
         place=place,

@@ -18,20 +18,27 @@ MAX_TITLE_CHARS = 1000
 AGAIN = timedelta(hours=1)  # after which a known article is looked at again where only its summary was changed
 SURE = 0.6  # probability from which a language counts as detected …
 SURER = 0.9  # … where the source declares one
+ENGLISH = 5  # one word in so many tells that a text is English, where it says so
 DETECTED_CHARS = 240  # of a text, by which its language is told
 ANCIENT = datetime(1990, 1, 1, tzinfo=UTC)
 _TAG = re.compile(r"<(?:/?[A-Za-z][^<>]*|!--.*?--)>", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _BLANK = re.compile(r"[^\S\n]+")
-# Words that stand in most English sentences and in few of any other language.
+# Words that stand in most English sentences or headlines and in few of any other language.
 _ENGLISH = frozenset(
     (
         *("the", "of", "and", "with", "from", "that", "this", "these", "those", "are", "were", "have", "has"),
         *("had", "been", "its", "their", "they", "which", "what", "when", "where", "who", "how", "why", "would"),
         *("could", "should", "about", "into", "than", "then", "because", "out", "over", "your", "you", "our"),
-        *("not", "new", "says", "said", "to", "is", "it", "be", "on", "by", "up", "just"),
+        *("not", "new", "says", "said", "to", "is", "it", "be", "on", "by", "up", "just", "for", "after", "before"),
+        *("will", "can", "get", "my", "was", "if", "now", "see", "all", "more", "some", "there", "here", "still"),
+        *("today", "news", "stock", "stocks", "shares", "share", "earnings", "buy", "sell", "market", "markets"),
+        *("trading", "traders", "trade", "price", "prices", "report", "reports", "research", "quarter", "year"),
+        *("growth", "company", "rating", "rated", "raised", "cuts", "sales", "revenue", "results", "profit"),
+        *("higher", "lower", "high", "low", "down", "off", "next", "last", "back", "between", "amid", "week", "day"),
     )
 )
+_MARKS = ".,:;!?\"'()-"
 _TRACKING = re.compile(r"^(utm_|fbclid|gclid|mc_|cmpid|ocid|ref$|source$)", re.IGNORECASE)
 
 
@@ -127,9 +134,10 @@ def language(text: str, declared: str) -> str:
 
 
 def _reads_english(text: str) -> bool:
-    """Whether one word in six is one of those."""
-    words = text.casefold().split()
-    return 6 * sum(word in _ENGLISH for word in words) >= max(len(words), 1)
+    """Whether one word in five is one of those; cashtags, names of users and addresses are no words."""
+    words = [word.strip(_MARKS) for word in text.casefold().split() if not word.startswith(("$", "@", "#", "http"))]
+    known = sum(word in _ENGLISH for word in words)
+    return known > 0 and ENGLISH * known >= len(words)
 
 
 @cache

@@ -1,15 +1,15 @@
-"""Many rows at once into PostgreSQL: COPY into a temporary table, then one insert from there."""
+"""Many rows at once: by COPY into PostgreSQL, by the driver's own call into SQLite."""
 
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-BULK = 50  # fewer rows are not worth a temporary table
+BULK = 50  # fewer rows are not worth it
 
 
 def copy_in(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> Any:
-    """The rows in a temporary table, which ends with the transaction; returns an insert of them into the table."""
+    """COPY the rows into a temporary table that ends with the transaction; returns an insert of them into the table."""
     names = list(rows[0])
     incoming = sa.table(f"incoming_{table.name}", *(sa.column(name, table.c[name].type) for name in names))
     quoted = ", ".join(f'"{name}"' for name in names)
@@ -23,3 +23,14 @@ def copy_in(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any
         for row in rows:
             copy.write_row([row[name] for name in names])
     return postgresql.insert(table).from_select(names, sa.select(*incoming.c))
+
+
+def execute_many(connection: sa.Connection, statement: Any, rows: list[dict[str, Any]]) -> None:
+    """As `connection.execute`, which on SQLite spends on a row many times what the database does: here types only."""
+    compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    columns = []
+    for name in compiled.positiontup:
+        convert = statement.table.c[name].type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+        values = [row[name] for row in rows]
+        columns.append(list(map(convert, values)) if convert else values)
+    connection.exec_driver_sql(str(compiled), list(zip(*columns, strict=True)))

@@ -1,6 +1,6 @@
 """Opening the store, and its transactions. What is written and read stands beside this file, a module per matter."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from moodwire.errors import StoreError
 from moodwire.store import partitions, schema
-from moodwire.store.bulk import BULK, copy_in
+from moodwire.store.bulk import BULK, copy_in, execute_many
 
 BUSY_S = 30
 # A server that does not answer any more is noticed within half a minute.
@@ -155,15 +155,14 @@ def upsert(
     connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], newer: sa.Column[Any] | None = None
 ) -> None:
     """Insert rows of different keys, replacing those there; with `newer`, only where that column is not smaller."""
-    if not rows:
-        return
-    bulk = _bulk(connection, rows)
-    statement = copy_in(connection, table, rows) if bulk else insert_into(connection, table)
     keys = [column.name for column in table.primary_key]
-    replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    where = None if newer is None else statement.excluded[newer.name] >= newer
-    statement = statement.on_conflict_do_update(index_elements=keys, set_=replaced, where=where)
-    connection.execute(statement, None if bulk else rows)
+
+    def replacing(statement: Any) -> Any:
+        replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+        where = None if newer is None else statement.excluded[newer.name] >= newer
+        return statement.on_conflict_do_update(index_elements=keys, set_=replaced, where=where)
+
+    _insert(connection, table, rows, replacing)
 
 
 def add_up(connection: sa.Connection, table: sa.Table, key: Mapping[str, Any], counts: Mapping[str, int]) -> None:
@@ -175,16 +174,19 @@ def add_up(connection: sa.Connection, table: sa.Table, key: Mapping[str, Any], c
 
 def insert_absent(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """Insert rows whose key is not there yet; the first written stays."""
-    if not rows:
-        return
-    if _bulk(connection, rows):
-        connection.execute(copy_in(connection, table, rows).on_conflict_do_nothing())
-    else:
-        connection.execute(insert_into(connection, table).on_conflict_do_nothing(), rows)
+    _insert(connection, table, rows, lambda statement: statement.on_conflict_do_nothing())
 
 
-def _bulk(connection: sa.Connection, rows: list[dict[str, Any]]) -> bool:
-    return connection.dialect.name == "postgresql" and len(rows) >= BULK
+def _insert(
+    connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], resolve: Callable[[Any], Any]
+) -> None:
+    """Insert rows; resolve: adds to the statement what to do on a conflict."""
+    if len(rows) >= BULK and connection.dialect.name == "postgresql":
+        connection.execute(resolve(copy_in(connection, table, rows)))
+    elif len(rows) >= BULK:
+        execute_many(connection, resolve(insert_into(connection, table)), rows)
+    elif rows:
+        connection.execute(resolve(insert_into(connection, table)), rows)
 
 
 def insert_into(connection: sa.Connection, table: sa.Table) -> Any:

@@ -135,7 +135,8 @@ def roll_up(connection: sa.Connection, keys: Collection[Key]) -> None:
     sums = [column for column in w if column.name not in {"series", "length_s", "start"}]
     names = [column.name for column in sums]
     for length_s in ROLLUPS_S:
-        keys = {(series, floor_time(start, length_s)) for series, start in keys}
+        floors = {start: floor_time(start, length_s) for start in {start for _, start in keys}}
+        keys = {(series, floors[start]) for series, start in keys}
         touched = _touched(connection, keys)
         if connection.dialect.name == "sqlite":
             end = touched.c.start + length_s * 1_000_000

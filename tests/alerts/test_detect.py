@@ -13,7 +13,8 @@ from scipy import stats
 from alerts.baseline import fit
 from alerts.calibration import curve, quiet, summits
 from alerts.counts import Count, Counts, Track
-from alerts.detect import REFRESH_S, Detector, Verdict, length_text, matches, often, silences
+from alerts.detect import Course, Detector, Verdict, due, length_text, matches, often
+from alerts.flow import silences
 from alerts.tails import count_for, log10_lower, log10_tail
 from moodwire.settings import Rule
 
@@ -48,7 +49,7 @@ class Past:
     def put(self, stories: Any, negative: Any, look: bool = True) -> int:
         self.counts.put_all(self.now, np.asarray(stories), np.asarray(negative))
         self.now += CELL
-        if self.now % REFRESH_S == 0:
+        if due(self.now, T0) == self.now:
             self.detector.refresh(self.now, T0, self.rows, {})
         if not look or not self.detector.ready:
             return 0
@@ -325,10 +326,10 @@ def test_stories_that_were_told_count_no_second_time(calm: Past) -> None:
 
 
 def test_a_silence_is_found_and_windows_reach_back_over_it(calm: Past) -> None:
-    rows = np.array([3, 0, 2, 0, 0, 0, 4, 1, 0, 0])
-    assert silences(rows, 1000, 10, np.full(10, 6.0)) == [(1030, 1060)]
-    assert silences(rows, 1000, 10, np.full(10, 2.0)) == []
-    assert silences(rows, 1000, 10, np.full(10, 8.0)) == [(1030, 1060), (1080, 1100)]
+    filled = np.flatnonzero([3, 0, 2, 0, 0, 0, 4, 1, 0, 0])
+    for expected, found in ((6.0, [(103, 106)]), (2.0, []), (8.0, [(103, 106), (108, 110)])):
+        course = Course(np.full((1, 10), expected), 100)
+        assert silences(filled, 100, 110, HOUR, course) == [(since * HOUR, until * HOUR) for since, until in found]
     past = added(calm, 6, 8)
     plain = past.verdict()
     held_back = past.verdict(silent=[(past.now - 12 * HOUR, past.now - CELL)])
