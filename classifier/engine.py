@@ -1,5 +1,6 @@
 """The engine's seam: texts and entity spans in, probabilities out, in the order given."""
 
+import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -62,8 +63,21 @@ def open_engine(name: str, folder: Path = WEIGHTS, threads: int | None = None) -
 
 
 def gpu_is_there() -> bool:
+    if not _has_driver():
+        return False  # PyTorch would say the same, and take 400 MB and some seconds for it
     try:
         import torch
     except ImportError:
         return False
     return bool(torch.cuda.is_available())
+
+
+def _has_driver() -> bool:
+    """Whether the library that comes with a driver is there: of NVIDIA, or AMD's for PyTorch built on ROCm."""
+    for name in ("libcuda.so.1", "nvcuda.dll", "libamdhip64.so"):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False
