@@ -42,7 +42,8 @@ class Try(NamedTuple):
     dropout: float = 0.1
     loss: Callable[[Corpus], Loss] = lambda found: train.plain
     batch_loss: Callable[[Network, list[Item], Loss], torch.Tensor] = loss_of
-    change: Callable[[Example, random.Random], Example] | None = None  # augmentation: adds a changed copy of each text
+    # Augmentation: adds what becomes of each text, if anything; the last argument are all texts.
+    change: Callable[[Example, random.Random, Sequence[Example]], Example | None] | None = None
     adapt: Callable[[Network], None] = lambda model: None
     view: Callable[[Example], Example] = lambda example: example  # how a text that is trained on is taken
 
@@ -98,7 +99,7 @@ def lora(model: Network) -> None:
     inject_adapter_in_model(config, model.encoder)
 
 
-def masked(example: Example, rng: random.Random) -> Example:
+def masked(example: Example, rng: random.Random, others: Sequence[Example]) -> Example:
     """Numbers and cashtags hidden, at equal length."""
     hidden = re.sub(r"\d", "0", example.text)
     return example._replace(text=re.sub(r"\$[A-Za-z]+", lambda found: "$" + "x" * (len(found.group()) - 1), hidden))
@@ -109,7 +110,20 @@ def unmixed(example: Example) -> Example:
     return example._replace(sentiment=None) if example.entities else example
 
 
-def swapped(example: Example, rng: random.Random) -> Example:
+def joined(example: Example, rng: random.Random, others: Sequence[Example]) -> Example | None:
+    """A headline about one company with another's behind it: good news for one may stand beside bad for the other."""
+    if len(example.entities) != 1 or example.sentiment is None:
+        return None
+    while len((other := rng.choice(others)).entities) != 1 or other.sentiment is None:
+        pass
+    link = rng.choice((" as ", " while ", ", but ", "; "))
+    ((start, end, label),) = other.entities
+    moved = len(example.text) + len(link)
+    entities = (*example.entities, (start + moved, end + moved, label))
+    return Example(f"{example.text}{link}{other.text}", entities=entities)
+
+
+def swapped(example: Example, rng: random.Random, others: Sequence[Example]) -> Example:
     """An entity's name replaced by another's."""
     names = ("Acme Corp", "Globex", "Initech", "Umbrella Group", "Stark Industries", "Wayne Holdings")
     text, entities = example.text, []
@@ -122,7 +136,7 @@ def swapped(example: Example, rng: random.Random) -> Example:
     return example._replace(text=text, entities=tuple(entities))
 
 
-def replaced(example: Example, rng: random.Random) -> Example:
+def replaced(example: Example, rng: random.Random, others: Sequence[Example]) -> Example:
     """One word in ten replaced by another word of the text, outside entities."""
     words = re.findall(r"\w{4,}", example.text) or ["news"]
 
@@ -140,6 +154,7 @@ TRIES = (
     Try("without further pretraining", further=False),
     Try("embeddings trained too", PLAIN._replace(frozen=False)),
     Try("the sentiment of a headline's one company is not the text's", view=unmixed),
+    Try("augmentation: two headlines joined", change=joined),
     Try("twice the rate", PLAIN._replace(rate=2e-4)),
     Try("half the rate", PLAIN._replace(rate=5e-5)),
     Try("five epochs", PLAIN._replace(epochs=5)),
@@ -205,7 +220,8 @@ def result(
     kept = [attempt.view(example) for example in rest[::SHARE]]
     if attempt.change:
         rng = random.Random(seed)
-        kept += [attempt.change(example, rng) for example in kept]
+        changed = (attempt.change(example, rng, kept) for example in list(kept))
+        kept += [example for example in changed if example is not None]
     base = options.further if attempt.further else options.base
     found = corpus(dev, base)
     found = found._replace(kept=[Item(found.tokenizer, example) for example in kept])
@@ -228,23 +244,27 @@ def result(
     for head, (logits, labels) in judged(model, found.dev).items():
         guesses = logits.argmax(1).numpy()
         figures[head] = weighted_f1(labels.numpy(), guesses, logits.shape[1])
-    sets = {"posts": [item for item in found.dev if not item.spans]}  # TFNS, without the headlines
+    mixed = [item for item in found.dev if len({label for *_, label in item.spans}) > 1]
+    posts = [item for item in found.dev if not item.spans]  # TFNS, without the headlines
+    sets = [("mixed", "entity", mixed), ("posts", "sentiment", posts)]
     if other:
-        sets["other"] = [Item(found.tokenizer, example) for example in other]
-    for name, items in sets.items():
-        logits, labels = judged(model, items)["sentiment"]
+        sets.append(("other", "sentiment", [Item(found.tokenizer, example) for example in other]))
+    for name, head, items in sets:
+        logits, labels = judged(model, items)[head]
         figures[name] = weighted_f1(labels.numpy(), logits.argmax(1).numpy(), 3)
     return figures
 
 
 def table(rows: list[dict[str, Any]]) -> None:
-    heads = "sentiment wF1 | of posts | topic wF1 | entity wF1"
+    heads = "sentiment wF1 | of posts | topic wF1 | entity wF1 | where labels are mixed"
     print(f"\n| try | seeds | {heads} | loss | minutes |\n|---|---|---|---|---|---|---|---|")
     for attempt in TRIES:
         mine = [row for row in rows if row["name"] == attempt.name]
         if mine:
             means = {key: np.mean([row[key] for row in mine]) for key in mine[0] if key not in {"name", "seed"}}
-            told = " | ".join(f"{means[name]:.4f}" for name in ("sentiment", "posts", "topic", "entity", "loss"))
+            told = " | ".join(
+                f"{means[name]:.4f}" for name in ("sentiment", "posts", "topic", "entity", "mixed", "loss")
+            )
             print(f"| {attempt.name} | {len(mine)} | {told} | {means['minutes']:.1f} |")
     print(flush=True)
 
