@@ -174,7 +174,9 @@ class Watch(Held[Rule]):
             return self._unready(name, alive, now_s)
         busy = detector.busy([self._counts.row(each) for each in risen], now_s) if risen else ()
         news = [each for each, enough in zip(risen, busy, strict=True) if enough]
-        series = [*(each for each in alive if each not in news), *news]
+        among = set(news)
+        held = [each for each in alive if each not in among]
+        series = [*held, *news]
         if not series:
             return []
         silent = self._silences(now_s)
@@ -189,11 +191,12 @@ class Watch(Held[Rule]):
             detector.note(rows[-len(news) :], now_s, Look(*(part[-len(news) :] for part in look)))
         no_data = bool(silent) and silent[-1][1] >= now_s
         changes: list[Change] = []
+        begins = look.score >= detector.needed
         for at, each in enumerate(series):
             known = self._incidents.get((name, each))
             if known is not None and known.open:
                 verdict = detector.verdict(look, at, self._firing.get((name, each)))
-            elif (known is not None and known.pending) or (each in news and look.score[at] >= detector.needed):
+            elif (known is not None and known.pending) or (at >= len(held) and begins[at]):
                 verdict = detector.verdict(look, at)
             else:
                 continue

@@ -388,7 +388,7 @@ def cost(series: int) -> None:
     plain = sorted(took[1:])
     print(
         f"\n{series} series with news at one tick: {plain[len(plain) // 2]:.2f} s of one core, at most "
-        f"{plain[-1]:.2f} s (goal 1 s); when baselines are made anew, every six hours, {took[0]:.2f} s"
+        f"{plain[-1]:.2f} s (goal 1 s); when baselines are made anew, once a day, {took[0]:.2f} s"
     )
 
 
