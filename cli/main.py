@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from moodwire.errors import BadInput, ModelError, MoodwireError
 from moodwire.settings import Place, Settings
 
@@ -86,6 +88,7 @@ def flow_verbs(verbs: Verbs) -> None:
     run.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="ingest: these files, not the live sources")
     run.add_argument("--speed", type=speed, default=None, metavar="original|N|max", help="ingest: of the replay")
     run.add_argument("--limit", type=int, metavar="N", help="ingest: only the first N lines of each file")
+    run.add_argument("--engine", choices=("one-machine", "flink"), help="trends: instead of windows.engine")
     run.add_argument("--notify-replayed", action="store_true", help="alerts: send messages for replayed news too")
 
     replay = verbs.add(
@@ -284,6 +287,9 @@ def _run(a: argparse.Namespace, place: Place, settings: Settings) -> int:
     from cli.stages import Replay, run_stage
 
     replay = Replay(tuple(a.replay), a.speed, a.limit) if a.replay else None
+    if a.engine:
+        windows = msgspec.structs.replace(settings.windows, engine=a.engine)
+        settings = msgspec.structs.replace(settings, windows=windows)
     run_stage(a.stage, place, settings, replay, a.notify_replayed)
     return 0
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -16,8 +16,10 @@ from moodwire.store import schema
 from moodwire.store.db import Store
 from moodwire.store.health import stage_health
 from moodwire.stream.log import Log
+from trends.flink import COUNTED, MARKS
 
 READERS = (("articles", "classifier"), ("scored", "trends"), ("windows", "alerts"))
+FLINK_READERS = (*READERS[:2], (COUNTED, "trends"), (MARKS, "trends"), READERS[2])
 
 
 def replay_words(replay: Replay) -> list[str]:
@@ -42,12 +44,13 @@ def replay_files(
         "trends": command(place, "run", "trends"),
         "alerts": command(place, "run", "alerts", *(["--notify-replayed"] if notify else [])),
     }
+    readers = FLINK_READERS if settings.windows.engine == "flink" else READERS
     finished = False
     began = time.monotonic()
 
     def done() -> bool:
         nonlocal finished
-        finished = "ingest" in supervisor.done and drained(log)
+        finished = "ingest" in supervisor.done and drained(log, readers)
         return finished
 
     with Supervisor(place, commands, once=["ingest"], tell=console.print) as supervisor, shown(console) as show:
@@ -57,7 +60,7 @@ def replay_files(
             scored = health["classifier"].processed if "classifier" in health else 0
             took = time.monotonic() - began
             read = health["ingest"].note if "ingest" in health else "starting"
-            behind = sum(log.lag(topic, group) for topic, group in READERS)
+            behind = sum(log.lag(topic, group) for topic, group in readers)
             show(f"{read} read, {scored} classified, {scored / took:.0f}/s, {behind} records behind, {took:.0f} s")
             return done()
 
@@ -69,9 +72,9 @@ def replay_files(
     return finished
 
 
-def drained(log: Log) -> bool:
+def drained(log: Log, readers: Sequence[tuple[str, str]] = READERS) -> bool:
     """Whether every stage has worked off its topic. Each appends before it commits, so in this order it is safe."""
-    return all(log.lag(topic, group) == 0 for topic, group in READERS)
+    return all(log.lag(topic, group) == 0 for topic, group in readers)
 
 
 def summary(store: Store) -> str:

@@ -115,9 +115,9 @@ def _work(name: str, replay: Replay | None, notify_replayed: bool) -> Callable[[
 
         return classifier.run
     if name == "trends":
-        from trends import stage as trends
+        from trends import flink, stage
 
-        return trends.run
+        return lambda context: (flink if context.settings.windows.engine == "flink" else stage).run(context)
     if name == "alerts":
         from alerts import stage as alerts
 

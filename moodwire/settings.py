@@ -90,6 +90,7 @@ class Topics(Section, frozen=True, kw_only=True):
 
 
 class Windows(Section, frozen=True, kw_only=True):
+    engine: Literal["one-machine", "flink"] = "one-machine"
     tick_s: Seconds = 2.0  # how often the alarms look
     fresh_s: Seconds = 7200.0  # seen within this of its publication
 
@@ -234,6 +235,16 @@ class Stream(Section, frozen=True, kw_only=True):
     security: Security = Security()
 
 
+class Flink(Section, frozen=True, kw_only=True):
+    """Where the windows' Flink job runs. Paths are beside the configuration file."""
+
+    python: str = ".venv-flink/bin/python"  # of the environment with apache-flink
+    connector: str = ".services/flink/flink-sql-connector-kafka.jar"
+    cluster: str = ""  # host:port of a JobManager; empty: a small cluster that starts and stops with the stage
+    parallelism: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    checkpoints: str = ""  # address of a folder that all of the cluster reaches; empty: flink/ in the data folder
+
+
 class Model(Section, frozen=True, kw_only=True):
     engine: Literal["auto", "openvino", "torch", "dummy"] = "auto"  # auto: torch where there is a GPU, else openvino
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: as many as there are cores
@@ -275,6 +286,7 @@ class Settings(Section, frozen=True, kw_only=True):
     quiet_hours: tuple[QuietHours, ...] = ()
     store: Store = Store()
     stream: Stream = Stream()
+    flink: Flink = Flink()
     model: Model = Model()
     retention: Retention = Retention()
     dashboard: Dashboard = Dashboard()

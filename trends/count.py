@@ -82,8 +82,9 @@ def step(
             yield Tick(at=tick, positions=positions, replayed=record.replayed)
         if isinstance(record, Scored) and progress.is_new(record):
             for row in parts[record.partition, record.offset]:
-                key = (row.series, row.start)
-                totals[key] = add(totals.get(key, Totals()), row)
-                changed[key] = None
+                if row.first_article or row.first_story:  # a revision counts for nothing more
+                    key = (row.series, row.start)
+                    totals[key] = add(totals.get(key, Totals()), row)
+                    changed[key] = None
             progress.consumed[record.partition] = record.offset
     yield from (window_of(key, totals[key]) for key in changed)

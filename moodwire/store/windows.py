@@ -76,6 +76,17 @@ def totals_until(connection: sa.Connection, keys: Collection[Key], consumed: Pos
     return {(series, start): Totals(*numbers) for series, start, *numbers in connection.execute(query)}
 
 
+def revisions(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, int]:
+    """Of the stored windows of 60 s among these."""
+    if not keys:
+        return {}
+    w = schema.windows.c
+    touched = _touched(connection, keys)
+    same = sa.and_(w.series == touched.c.series, w.start == touched.c.start, w.length_s == WINDOW_S)
+    query = sa.select(w.series, w.start, w.revision).join_from(touched, schema.windows, same)
+    return {(series, start): revision for series, start, revision in connection.execute(query)}
+
+
 def counts() -> list[sa.ColumnElement[int]]:
     """The totals of a group of rows of `counted`, in the order of `Totals`."""
     c = schema.counted.c
