@@ -1,4 +1,4 @@
-"""How labelled texts are taken for training, beyond what they say themselves. Each change was measured: docs/model.md."""
+"""How labelled texts are taken for training, beyond what they say themselves. Both gained when tried: docs/model.md."""
 
 import random
 from collections.abc import Sequence
