@@ -1,0 +1,210 @@
+"""The windows by Flink, by the one-machine runner and by quix-streams: equal, and how fast each counts them.
+
+./run bench flink --data DIR [--lines N] [--times K] [--quix PYTHON]
+
+DIR holds stocknet/ (or set MOODWIRE_DATA); `./run flink` first. The same topic is counted by each engine: N lines of
+StockNet scored by the dummy engine, K times with other ids, each time after the time before. A rate is taken between a
+tenth and nine tenths of the records, by the time at which what was counted reached its topic: starting is not in it.
+quix-streams is measured where the Python of an environment that has it is given.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from kafka import KafkaConsumer, TopicPartition
+
+from bench.spine import STREAM, configured
+from cli.replay import replay_files
+from cli.stages import Replay, open_log
+from moodwire.configfile import load
+from moodwire.records import Scored, decode, encode
+from moodwire.settings import Flink, Place, Settings, Stream, Windows
+from moodwire.stage import Context
+from moodwire.store import queries
+from moodwire.store.db import Store
+from moodwire.store.health import Pulse
+from moodwire.store.scores import store_scores
+from moodwire.stream.kafka import Broker, KafkaLog
+from moodwire.stream.log import partition_of
+from tests.services import Kafka
+from trends import flink, stage
+
+PARTS = 4
+FRESH = timedelta(hours=2)
+ROOT = Path(__file__).parent.parent
+QUIET_S = 20  # quix-streams ends when nothing came for so long
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("MOODWIRE_DATA"))
+    parser.add_argument("--lines", type=int, default=20_000)
+    parser.add_argument("--times", type=int, default=8)
+    parser.add_argument("--quix", type=Path, help="the Python of an environment with quixstreams")
+    options = parser.parse_args()
+    if options.data is None or not (Path(options.data) / STREAM).is_file():
+        sys.exit(f"real data are needed: --data DIR or MOODWIRE_DATA, with {STREAM} in it")
+    print(f"machine: {os.cpu_count()} cores, load before {os.getloadavg()[0]:.2f}")
+    with tempfile.TemporaryDirectory() as name:
+        measure(Path(name), options)
+
+
+def measure(folder: Path, options: argparse.Namespace) -> None:
+    records = placed(many(scored(folder / "replay", options.data / STREAM, options.lines), options.times))
+    print(f"{len(records)} records of {sum(len(record.series) for record in records) / len(records):.1f} series each")
+    broker = Kafka()
+    broker.start()
+    server, count = broker.server, len(records)
+    one, rates = engine(folder / "one", server, records, "one-machine", 1), {}
+    rates["one-machine runner"] = rate(server, "one.windows", _of_tick, count)
+    for parallelism in (1, 2):
+        name = f"flink{parallelism}"
+        found = engine(folder / name, server, records, "flink", parallelism)
+        rates[f"Flink at parallelism {parallelism}"] = rate(server, f"{name}.marks", _of_mark, count)
+        same = "equal to" if found == one else "DIFFERENT FROM"
+        print(f"Flink at parallelism {parallelism}: {len(found)} windows, {same} the one-machine runner's")
+    if options.quix:
+        script = str(ROOT / "bench" / "quix_windows.py")
+        words = [str(options.quix), script, server, "one.scored", "quix", str(folder / "quix"), str(QUIET_S)]
+        subprocess.run(words, check=True, capture_output=True)
+        rates["quix-streams"] = rate(server, "quix", _of_entry, count)
+    for name, value in rates.items():
+        beside = f", {value / rates['quix-streams']:.2f} x quix-streams" if options.quix else ""
+        print(f"{name}: {value:,.0f} records/s{beside}")
+    broker.stop()
+
+
+def rate(server: str, topic: str, positions_of: Callable[[dict[str, Any]], dict[int, int]], count: int) -> float:
+    """Records/s between a tenth and nine tenths of them, by the times of what was written of them."""
+    client = KafkaConsumer(bootstrap_servers=server, group_id=None)
+    places = [TopicPartition(topic, part) for part in client.partitions_for_topic(topic) or ()]
+    client.assign(places)
+    client.seek_to_beginning(*places)
+    ends = client.end_offsets(places)
+    told: list[tuple[float, dict[int, int]]] = []
+    while any(client.position(place) < ends[place] for place in places):
+        for found in client.poll(timeout_ms=1000).values():
+            told += [(record.timestamp / 1e3, positions_of(json.loads(record.value))) for record in found]
+    client.close()
+    upto: dict[int, int] = {}
+    marks: list[tuple[float, int]] = []
+    for at, positions in sorted(told, key=lambda one: one[0]):
+        upto |= {part: max(offset, upto.get(part, 0)) for part, offset in positions.items()}
+        done = sum(upto.values())
+        if 0.1 * count <= done <= 0.9 * count:
+            marks.append((at, done))
+    (began, first), (ended, last) = marks[0], marks[-1]
+    return (last - first) / max(ended - began, 1e-3)
+
+
+def _of_tick(record: dict[str, Any]) -> dict[int, int]:
+    return {int(part): offset for part, offset in record.get("positions", {}).items()}
+
+
+def _of_mark(mark: dict[str, Any]) -> dict[int, int]:
+    return {part: offset for part, offset in enumerate(mark["positions"] or ()) if offset is not None}
+
+
+def _of_entry(entry: dict[str, Any]) -> dict[int, int]:
+    part, offset = entry["place"]
+    return {part: offset}
+
+
+def scored(folder: Path, stream: Path, lines: int) -> list[Scored]:
+    """The first lines of StockNet, scored by the dummy engine."""
+    from rich.console import Console
+
+    folder.mkdir()
+    place = configured(folder, "dummy")
+    settings = load(place.config, {})
+    replay = Replay((stream,), None, lines)
+    replay_files(place, settings, replay, False, threading.Event(), Console(quiet=True))
+    log = open_log(place, settings)
+    found = [record for m in log.records("scored") if isinstance(record := decode(m.value), Scored)]
+    log.close()
+    return found
+
+
+def many(records: list[Scored], times: int) -> Iterator[Scored]:
+    """The same news again and again, each time later."""
+    span = records[-1].seen_at - records[0].seen_at + timedelta(days=1)
+    for number in range(times):
+        for record in records:
+            by = number * span
+            yield msgspec.structs.replace(
+                record,
+                id=f"{record.id}-{number}",
+                story_id=f"{record.story_id}-{number}",
+                published_at=record.published_at + by,
+                seen_at=record.seen_at + by,
+            )
+
+
+def placed(records: Iterator[Scored]) -> list[Scored]:
+    ends = [0] * PARTS
+    found = []
+    for record in records:
+        part = partition_of(record.story_id, PARTS)
+        found.append(msgspec.structs.replace(record, partition=part, offset=ends[part]))
+        ends[part] += 1
+    return found
+
+
+def engine(
+    folder: Path, server: str, records: list[Scored], kind: Literal["one-machine", "flink"], parallelism: int
+) -> list[tuple[object, ...]]:
+    """Count the topic into a store of its own; returns the windows."""
+    folder.mkdir()
+    store = Store(f"sqlite:///{folder / 'moodwire.db'}")
+    store.upgrade()
+    for at in range(0, len(records), 5000):
+        store_scores(store, records[at : at + 5000], FRESH)
+    prefix = f"{folder.name}."
+    settings = Settings(
+        windows=Windows(engine=kind, tick_s=60),
+        flink=Flink(parallelism=parallelism),
+        stream=Stream(kind="kafka", servers=(server,), prefix=prefix),
+    )
+    log = KafkaLog(Broker((server,), prefix, PARTS), "trends")
+    for at in range(0, len(records), 2000):
+        part = records[at : at + 2000]
+        log.append("scored", [(record.story_id, encode(record), record.partition) for record in part])
+    context = Context(
+        place=Place(folder, ROOT / "moodwire.toml"),
+        settings=settings,
+        store=store,
+        log=log,
+        clock=lambda: datetime.now(UTC),
+        pulse=Pulse(store, "trends", lambda: datetime.now(UTC)),
+    )
+    thread = threading.Thread(target=(flink if kind == "flink" else stage).run, args=(context,), daemon=True)
+    thread.start()
+    topics = ("scored", flink.COUNTED, flink.MARKS) if kind == "flink" else ("scored",)
+    until(lambda: all(log.lag(topic, "trends") == 0 for topic in topics))
+    context.stop.set()
+    thread.join()
+    frame = queries.windows(store).drop(columns="score")
+    return sorted(frame.itertuples(index=False, name=None))
+
+
+def until(done: Callable[[], bool], limit_s: float = 1200) -> None:
+    deadline = time.monotonic() + limit_s
+    while not done():
+        if time.monotonic() > deadline:
+            sys.exit("an engine did not come to an end")
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()
