@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from classifier import network, train
+from classifier import augment, network, train
 from classifier.data import Example, sentfin, tfns, training, validation
 from classifier.evaluate import weighted_f1
 from classifier.fit import Recipe, fit
@@ -42,8 +42,7 @@ class Try(NamedTuple):
     dropout: float = 0.1
     loss: Callable[[Corpus], Loss] = lambda found: train.plain
     batch_loss: Callable[[Network, list[Item], Loss], torch.Tensor] = loss_of
-    # Augmentation: adds what becomes of each text, if anything; the last argument are all texts.
-    change: Callable[[Example, random.Random, Sequence[Example]], Example | None] | None = None
+    more: Callable[[Sequence[Example], int], list[Example]] = lambda kept, seed: []  # augmentation, by a seed
     adapt: Callable[[Network], None] = lambda model: None
     view: Callable[[Example], Example] = lambda example: example  # how a text that is trained on is taken
 
@@ -99,7 +98,7 @@ def lora(model: Network) -> None:
     inject_adapter_in_model(config, model.encoder)
 
 
-def masked(example: Example, rng: random.Random, others: Sequence[Example]) -> Example:
+def masked(example: Example, rng: random.Random) -> Example:
     """Numbers and cashtags hidden, at equal length."""
     hidden = re.sub(r"\d", "0", example.text)
     return example._replace(text=re.sub(r"\$[A-Za-z]+", lambda found: "$" + "x" * (len(found.group()) - 1), hidden))
@@ -110,20 +109,7 @@ def unmixed(example: Example) -> Example:
     return example._replace(sentiment=None) if example.entities else example
 
 
-def joined(example: Example, rng: random.Random, others: Sequence[Example]) -> Example | None:
-    """A headline about one company with another's behind it: good news for one may stand beside bad for the other."""
-    if len(example.entities) != 1 or example.sentiment is None:
-        return None
-    while len((other := rng.choice(others)).entities) != 1 or other.sentiment is None:
-        pass
-    link = rng.choice((" as ", " while ", ", but ", "; "))
-    ((start, end, label),) = other.entities
-    moved = len(example.text) + len(link)
-    entities = (*example.entities, (start + moved, end + moved, label))
-    return Example(f"{example.text}{link}{other.text}", entities=entities)
-
-
-def swapped(example: Example, rng: random.Random, others: Sequence[Example]) -> Example:
+def swapped(example: Example, rng: random.Random) -> Example:
     """An entity's name replaced by another's."""
     names = ("Acme Corp", "Globex", "Initech", "Umbrella Group", "Stark Industries", "Wayne Holdings")
     text, entities = example.text, []
@@ -136,7 +122,7 @@ def swapped(example: Example, rng: random.Random, others: Sequence[Example]) -> 
     return example._replace(text=text, entities=tuple(entities))
 
 
-def replaced(example: Example, rng: random.Random, others: Sequence[Example]) -> Example:
+def replaced(example: Example, rng: random.Random) -> Example:
     """One word in ten replaced by another word of the text, outside entities."""
     words = re.findall(r"\w{4,}", example.text) or ["news"]
 
@@ -149,9 +135,19 @@ def replaced(example: Example, rng: random.Random, others: Sequence[Example]) ->
     return example._replace(text=re.sub(r"\w{4,}", other, example.text))
 
 
+def each(change: Callable[[Example, random.Random], Example]) -> Callable[[Sequence[Example], int], list[Example]]:
+    """A changed copy of each text."""
+
+    def more(kept: Sequence[Example], seed: int) -> list[Example]:
+        rng = random.Random(seed)
+        return [change(example, rng) for example in kept]
+
+    return more
+
+
 TRIES = (
     Try("as shipped: full fine-tuning, frozen embeddings, averaged weights"),
-    Try("augmentation: two headlines joined", change=joined),
+    Try("augmentation: two headlines joined", more=lambda kept, seed: augment.joined(kept, seed, every=1)),
     Try("the sentiment of a headline's one company is not the text's", view=unmixed),
     Try("embeddings trained too", PLAIN._replace(frozen=False)),
     Try("R-Drop", batch_loss=r_drop),
@@ -165,9 +161,9 @@ TRIES = (
     Try("twice the dropout", dropout=0.2),
     Try("weights not averaged", PLAIN._replace(average=0.0)),
     Try("LoRA, rank 16", PLAIN._replace(rate=1e-3), adapt=lora),
-    Try("augmentation: numbers and tickers masked", change=masked),
-    Try("augmentation: entities swapped", change=swapped),
-    Try("augmentation: words replaced", change=replaced),
+    Try("augmentation: numbers and tickers masked", more=each(masked)),
+    Try("augmentation: entities swapped", more=each(swapped)),
+    Try("augmentation: words replaced", more=each(replaced)),
 )
 
 
@@ -218,10 +214,7 @@ def result(
     rest = [example for example in examples if not train.is_dev(example.text)]
     dev = [example for example in examples if train.is_dev(example.text)] + rest[1::JUDGED]
     kept = [attempt.view(example) for example in rest[::SHARE]]
-    if attempt.change:
-        rng = random.Random(seed)
-        changed = (attempt.change(example, rng, kept) for example in list(kept))
-        kept += [example for example in changed if example is not None]
+    kept += attempt.more(kept, seed)
     base = options.further if attempt.further else options.base
     found = corpus(dev, base)
     found = found._replace(kept=[Item(found.tokenizer, example) for example in kept])

@@ -16,11 +16,11 @@ def lent(example: Example) -> Example:
     return example if kept else example._replace(sentiment=None)
 
 
-def joined(examples: Sequence[Example], seed: int) -> list[Example]:
+def joined(examples: Sequence[Example], seed: int, every: int = JOINED) -> list[Example]:
     """Headlines about two companies made of two about one: good news for one may stand beside bad for the other."""
     rng = random.Random(seed)
     single = [example for example in examples if len(example.entities) == 1]
-    return [_join(example, rng.choice(single), rng.choice(LINKS)) for example in single[::JOINED]]
+    return [_join(example, rng.choice(single), rng.choice(LINKS)) for example in single[::every]]
 
 
 def _join(one: Example, other: Example, link: str) -> Example:
