@@ -11,7 +11,7 @@ from dashboard.data import Data
 from dashboard.frame import in_thread
 from dashboard.parts import age, empty, heading, moment, series_link
 from dashboard.view import View, incident_path, parse
-from moodwire.settings import AnyRule, ArticleRule, PickupRule, Rule, ScoreRule, ShareRule
+from moodwire.settings import AnyRule, ArticleRule, PickupRule, Rule, ScoreRule, ShareRule, SilenceRule
 from moodwire.store import watching
 
 PAST = timedelta(weeks=4)
@@ -59,6 +59,8 @@ def in_words(rule: AnyRule) -> str:
             f"are stranger, by the {rule.baseline_days:g} days before, than what quiet times bring "
             f"{rule.false_alarms_per_week:g} times a week to the whole rule. {over}"
         )
+    if isinstance(rule, SilenceRule):
+        return f"Fires for {series} when a source gives nothing new for longer than is usual, or not at all. {over}"
     span = age(timedelta(seconds=rule.window_s))
     match rule:
         case ScoreRule():
