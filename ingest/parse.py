@@ -79,13 +79,19 @@ def feed(source: Source, data: bytes, content_type: str, now: datetime) -> Found
     # The address is what relative links in it are relative to.
     headers = {"content-type": _feed_type(data, content_type), "content-location": source.url}
     parsed = feedparser.parse(
-        io.BytesIO(data), response_headers=headers, sanitize_html=False, resolve_relative_uris=False
+        io.BytesIO(_whole_items(data)), response_headers=headers, sanitize_html=False, resolve_relative_uris=False
     )
     language = str(parsed.feed.get("language", ""))
     found = [_item(entry, source.name, language) for entry in parsed.entries]
     if found or parsed.get("version"):
         return Found(found, "", str(parsed.feed.get("title", "")))
     return Found([], f"not a feed: {parsed.get('bozo_exception', 'neither RSS nor Atom was found in it')}")
+
+
+def _whole_items(data: bytes) -> bytes:
+    """A feed that was cut without the item in which it was: what is left of that one would make another article."""
+    begun, ended = (max(data.rfind(mark + name) for name in (b"item", b"entry")) for mark in (b"<", b"</"))
+    return data[:begun] if begun > ended else data
 
 
 def _json_feed(source: Source, data: bytes) -> Found:

@@ -252,6 +252,15 @@ def test_a_page_is_read_in_the_encoding_that_it_is_in(encoding: str, declared: s
     assert "Société Générale said profit rose by € 3" in page(html.encode(encoding), content_type).text
 
 
+@pytest.mark.parametrize(("whole", "name"), [(RSS, b"item>"), (ATOM, b"entry>")])
+def test_an_item_that_is_cut_is_left_for_the_next_time(whole: bytes, name: bytes) -> None:
+    begin, end = whole.index(b"<" + name), whole.index(b"</" + name) + len(b"</" + name)
+    title = found(FEED, whole).items[0].title
+    for cut in range(end - begin - 1):
+        data = whole[:end] + whole[begin:end] + whole[begin : begin + cut]
+        assert [item.title for item in found(FEED, data).items] == [title, title], data
+
+
 def test_a_byte_order_mark_does_not_hide_a_json_feed() -> None:
     assert [item.title for item in found(FEED, b"\xef\xbb\xbf" + JSON_FEED).items] == ["Three"]
 

@@ -32,12 +32,29 @@ def test_no_manners_are_broken(result: Result) -> None:
 
 def test_each_misbehaviour_has_its_reason(result: Result) -> None:
     assert {kind for kind in result.errors if kind in HABITS} == set()
+    told = " / ".join(result.reasons)
+    for reason in (
+        "ConnectTimeout",
+        "ReadTimeout",
+        "not done after",
+        "ReadError",
+        "RemoteProtocolError",
+        "larger than",
+        "packed as",
+        "stream is cut",
+        "redirects",
+        "not a public address",
+        "HTTP 429",
+        "HTTP 503",
+        "HTTP 404",
+        "robots.txt could not be had",
+    ):
+        assert reason in told
 
 
 def test_the_log_s_judge_sees_bad_manners(tmp_path: Path) -> None:
     """The check can fail."""
     world = World(1, START, 1, lambda: START)
-    world.stop()
     host = world.host(0)
     world.log += [
         Asked(host, START + timedelta(seconds=at), path, 200, agent, alone)
