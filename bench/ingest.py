@@ -32,6 +32,7 @@ import sqlalchemy as sa
 from bench.newsworld import KINDS, World, rude
 from ingest import stage
 from ingest.fetch import Failed, Fetched, Fetcher
+from ingest.stories import OPEN
 from moodwire.settings import Fetching, Place, Settings, Windows, host_of
 from moodwire.stage import Context
 from moodwire.store import schema
@@ -144,6 +145,7 @@ class Result(NamedTuple):
     late: list[str]  # complete answers on which the client's time was over
     states: dict[str, int]  # HTTP statuses
     memory_mb: list[int]  # of ingest, at each simulated hour
+    open_stories: list[int]  # that it has in mind then
     errors: dict[str, str]  # by kind of source: the last error that was told
     reasons: set[str]  # for which answers were given up, ever
 
@@ -234,14 +236,16 @@ def _judged(store: Store, world: World, given_up: Mapping[tuple[str, datetime], 
     a, f = schema.articles.c, schema.feeds.c
     ids: defaultdict[str, set[str]] = defaultdict(set)
     with store.read() as connection:
-        rows = connection.execute(sa.select(a.id, a.title, a.revision)).all()
+        rows = connection.execute(sa.select(a.id, a.title, a.revision, a.story_id, a.seen_at)).all()
         errors = {
             world.kind(int(source[1:])): error
             for source, error in connection.execute(sa.select(f.source, f.error).where(f.error != ""))
         }
-    for id_, title, _ in rows:
-        if token := re.match(r"N\d+I\d+X", title):
-            ids[token.group()].add(id_)
+    for row in rows:
+        if token := re.match(r"N\d+I\d+X", row.title):
+            ids[token.group()].add(row.id)
+    begun = [row.seen_at for row in rows if row.id == row.story_id and row.revision == 1]
+    hours = [START + timedelta(hours=hour) for hour in range(len(memory))]
     late, owed = [], set()
     for answer in world.complete:
         reason = given_up.get((answer.host, answer.at), "")
@@ -260,6 +264,7 @@ def _judged(store: Store, world: World, given_up: Mapping[tuple[str, datetime], 
         late=late,
         states=dict(Counter(asked.status for asked in world.log)),
         memory_mb=memory,
+        open_stories=[sum(hour - OPEN < at <= hour for at in begun) for hour in hours],
         errors=errors,
         reasons=set(given_up.values()),
     )
@@ -288,7 +293,8 @@ def main() -> None:
     print(f"lost: {len(result.lost)} (goal 0) {' '.join(result.lost[:9])}")
     print(f"more than once: {len(result.doubled)} (goal 0) {' '.join(result.doubled[:9])}")
     print(f"manners broken: {len(result.rude)} (goal 0)", *result.rude[:9], sep="\n  ")
-    print(f"ingest's memory by simulated hour, MB: {' '.join(map(str, result.memory_mb))}")
+    print("ingest's memory by simulated hour, MB (open stories):")
+    print("  " + ", ".join(f"{mb} ({count})" for mb, count in zip(result.memory_mb, result.open_stories, strict=True)))
     sys.exit(bool(result.lost or result.doubled or result.rude))
 
 
