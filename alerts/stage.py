@@ -115,7 +115,9 @@ def _plain(context: Context, plain: PlainWatch, tick: Tick) -> list[Found]:
 
     silent: dict[str, str] = {}
     if any(isinstance(rule, SilenceRule) for rule in context.settings.rules):
-        silent = {f"source:{each.source}": each.reason for each in silent_sources(context.store)}
+        # A tick of the past, where the flow catches up, knows nothing of a silence of today.
+        found = [each for each in silent_sources(context.store) if each.since <= tick.at]
+        silent = {f"source:{each.source}": each.reason for each in found}
     return plain.tick(seconds(tick.at), ask, silent)
 
 

@@ -287,8 +287,8 @@ def test_a_silent_source_is_told_and_so_is_that_it_was_heard_again(tmp_path: Pat
     for name in ("wire", "post"):
         save_feed(store, {"source": name, "url": f"https://{name}.example/feed"})
     flow.story(0)
-    assert flow.tick(60) == []
     set_silences(store, {"wire": "nothing new for 24 h, in which 94 items are usual", "post": ""}, at(70))
+    assert flow.tick(60) == [], "the silence began after it"
     (fired,) = flow.tick(120)
     assert (fired.series, fired.kind, fired.severity, fired.evidence) == ("source:wire", "silence", "info", ())
     (message,) = flow.messages(130)
