@@ -80,6 +80,8 @@ def listed(mine: pd.DataFrame, names: dict[str, str], view: View, now: datetime)
     lines = []
     for row in mine.head(LISTED).itertuples():
         end = moment(row.until) or now
+        # Plain rules expect nothing.
+        what = f"{row.observed:.0f} where {row.expected:.2g} were expected" if row.expected else row.reason
         lines.append(
             html.Li(
                 [
@@ -87,7 +89,7 @@ def listed(mine: pd.DataFrame, names: dict[str, str], view: View, now: datetime)
                     dcc.Link(view.clock(row.since), href=incident_path(row.incident_id) + view.frame),
                     " ",
                     series_link(row.series, names, view),
-                    f", {row.observed:.0f} where {row.expected:.2g} were expected, lasted {age(end - row.since)}",
+                    f", {what}, lasted {age(end - row.since)}",
                 ]
             )
         )
