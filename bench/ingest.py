@@ -164,7 +164,7 @@ def simulate(folder: Path, count: int, hours: float, interval_s: float) -> Resul
         log = EmbeddedLog(folder / "log")
         for leg in (VirtualTime(START, middle, elapsed_s), VirtualTime(middle, end, elapsed_s)):
             _run(Place(folder), settings, store, log, leg, memory)
-    result = _judged(store, world, given_up, memory)
+    result = judged(store, world, given_up, memory)
     store.close()
     return result
 
@@ -232,7 +232,8 @@ def _watch(time_: VirtualTime, memory: list[int]) -> None:
             memory.append(process.memory_info().rss // 2**20)
 
 
-def _judged(store: Store, world: World, given_up: Mapping[tuple[str, datetime], str], memory: list[int]) -> Result:
+def judged(store: Store, world: World, given_up: Mapping[tuple[str, datetime], str], memory: list[int]) -> Result:
+    """What came of it. given_up: by host and time, why the client had no use for the answer."""
     a, f = schema.articles.c, schema.feeds.c
     ids: defaultdict[str, set[str]] = defaultdict(set)
     with store.read() as connection:
