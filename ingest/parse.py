@@ -7,6 +7,7 @@ import codecs
 import io
 import json
 import re
+import zlib
 from calendar import timegm
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,7 @@ MAX_ELEMENTS = 15_000  # of a page: looking for the article among more takes too
 MAX_TAGS = 150_000  # of a feed, and …
 MAX_TAG_BYTES = 20_000  # … of each: the feed reader takes seconds for so many, and no real feed has them
 MAX_DEPTH = 100  # of nested JSON in a page
+MAX_UNPACKED = 10_000_000  # bytes of a sitemap that is a packed file
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _LONG_TAG = re.compile(rb"<[^<>!][^<>]{%d}" % MAX_TAG_BYTES)
 _LONG_WORD = re.compile(r"\w{4,}")
@@ -115,7 +117,7 @@ def _json_feed(source: Source, data: bytes) -> Found:
 
 def sitemap(source: Sitemap, data: bytes, content_type: str, now: datetime) -> Found:
     """The newest addresses of a sitemap (sitemaps.org), with what a news sitemap says of them."""
-    root = etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False))
+    root = etree.fromstring(_unpacked(data), etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False))
     if root.tag == f"{_SITEMAP}sitemapindex":
         listed = [str(place.text).strip() for place in root.iter(f"{_SITEMAP}loc")]
         return Found([], f"an index of sitemaps; name one of them as the source's url: {', '.join(listed[:5])}")
@@ -136,6 +138,16 @@ def sitemap(source: Sitemap, data: bytes, content_type: str, now: datetime) -> F
                 )
             )
     return Found(found, "")
+
+
+def _unpacked(data: bytes) -> bytes:
+    """A sitemap, out of its gzip where it comes as a packed file. Raises zlib.error, ValueError."""
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    found = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, MAX_UNPACKED + 1)
+    if len(found) > MAX_UNPACKED:
+        raise ValueError(f"more than {MAX_UNPACKED} bytes unpacked")
+    return found
 
 
 def links(source: ListPage, data: bytes, content_type: str, now: datetime) -> Found:

@@ -1,5 +1,6 @@
 """What each kind of source answers becomes items, or a reason; nothing that stands in it does harm."""
 
+import gzip
 import json
 import textwrap
 import time
@@ -60,6 +61,12 @@ def test_a_sitemap_gives_what_is_new() -> None:
     new, changed = found(MAP, SITEMAP).items
     assert (new.title, new.url, new.published_at) == ("Fresh", "https://a.example/new", T0 - timedelta(hours=1))
     assert (changed.title, changed.url, changed.published_at) == ("", "https://a.example/changed", None)
+
+
+def test_a_sitemap_may_be_a_packed_file_of_reasonable_size() -> None:
+    assert found(MAP, gzip.compress(SITEMAP)) == found(MAP, SITEMAP)
+    assert "more than 10000000 bytes" in found(MAP, gzip.compress(bytes(20_000_000))).fault
+    assert "cannot be read" in found(MAP, gzip.compress(SITEMAP)[:60]).fault
 
 
 def test_a_page_gives_the_links_that_match_once_each() -> None:
