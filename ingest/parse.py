@@ -32,6 +32,7 @@ MAX_DEPTH = 100  # of nested JSON in a page
 MAX_UNPACKED = 10_000_000  # bytes of a sitemap that is a packed file
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _LONG_TAG = re.compile(rb"<[^<>!][^<>]{%d}" % MAX_TAG_BYTES)
+_END = re.compile(rb"</(?:rss|channel|feed|rdf:RDF)\s*>", re.IGNORECASE)
 _LONG_WORD = re.compile(r"\w{4,}")
 FEW_WORDS = 3  # of a headline, too few to judge a page by
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
@@ -93,7 +94,7 @@ def feed(source: Source, data: bytes, content_type: str, now: datetime) -> Found
 def _whole_items(data: bytes) -> bytes:
     """A feed that was cut without the item in which it was: what is left of that one would make another article."""
     begun, ended = (max(data.rfind(mark + name) for name in (b"item", b"entry")) for mark in (b"<", b"</"))
-    return data[:begun] if begun > ended else data
+    return data[:begun] if begun > ended and not _END.search(data, begun) else data
 
 
 def _json_feed(source: Source, data: bytes) -> Found:

@@ -266,6 +266,10 @@ def test_an_item_that_is_cut_is_left_for_the_next_time(whole: bytes, name: bytes
     for cut in range(end - begin - 1):
         data = whole[:end] + whole[begin:end] + whole[begin : begin + cut]
         assert [item.title for item in found(FEED, data).items] == [title, title], data
+    empty = whole[:end] + b"<" + name[:-1] + b"/>" + whole[end:]
+    assert [item.title for item in found(FEED, empty).items] == [title, ""], (
+        "an item without anything is none that is cut"
+    )
 
 
 def test_a_byte_order_mark_does_not_hide_a_json_feed() -> None:
