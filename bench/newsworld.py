@@ -32,6 +32,7 @@ SPELL = timedelta(minutes=60)  # of bad behaviour, after as long of good
 STALL_S = 3.0  # real seconds; a client's patience is shorter
 RETRY_AFTER_S = 900
 CRAWL_DELAY_S = 7
+BELIEVED = timedelta(days=1)  # a robots.txt (RFC 9309, section 2.4)
 TOGETHER = 10  # sources on the first host
 SECRET = "127.9.9.9"  # no source: nobody may be led there
 WORDS = [
@@ -541,7 +542,7 @@ def rude(world: World, delay_s: float) -> list[str]:
             broken.append(f"{host}: {asked[0].path} was asked for before robots.txt")
         robots = [one.at for one in asked if one.path == "/robots.txt" and one.status == 200]
         for a, b in pairwise(robots):
-            if not any(a <= restart <= b for restart in world.restarts):
+            if b - a < BELIEVED and not any(a <= restart <= b for restart in world.restarts):
                 broken.append(f"{host}: robots.txt again after {b - a}")
         broken += [f"{host}: {one.path} is forbidden" for one in asked if "/secret/" in one.path]
         broken += [f"{host}: {one.path} beside another request" for one in asked if not one.alone]
