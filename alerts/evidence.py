@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from moodwire.settings import AnyRule, ArticleRule, PickupRule, Rule, ScoreRule, ShareRule
+from moodwire.settings import AnyRule, ArticleRule, PickupRule, Rule, ScoreRule, ShareRule, SilenceRule
 
 MOST_WORDS = 6
 LEAST_STORIES = 2  # that hold a word
@@ -38,6 +38,8 @@ def ends_when(rule: AnyRule) -> str:
     quiet = f"for {rule.cooldown_s / 60:g} min"
     if isinstance(rule, Rule):
         return f"the count of negative stories is no longer strange {quiet}"
+    if isinstance(rule, SilenceRule):
+        return f"it has been silent no longer {quiet}"
     span = f"the last {rule.window_s / 60:g} min"
     match rule:
         case ScoreRule():

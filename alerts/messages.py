@@ -62,6 +62,8 @@ def headline(alert: Alert) -> str:
             "" if alert.change in {"over", "acknowledged"} else f": {_stories(alert)}, {alert.expected:.2g} expected"
         )
         return f"{mark}negative news about {name}{counts}"
+    if alert.kind == "silence":
+        return f"{mark}nothing comes from {name}" + ("" if mark else f": {alert.reason}")
     what = {"score": "mood", "share": "negative share", "article": "news", "pickup": "a story"}[alert.kind]
     return f"{mark}{what} about {name}" + ("" if mark else f": {alert.reason}")
 

@@ -1,7 +1,7 @@
-"""The plain rules: a score, a share, an article, a story that is carried widely. No clock, no store."""
+"""The plain rules: a score, a share, an article, a story carried widely, a silent source. No clock, no store."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from alerts.detect import Verdict
@@ -9,7 +9,7 @@ from alerts.held import Held
 from alerts.incidents import Incident, advance
 from alerts.watch import Change
 from moodwire.records import WINDOW_S
-from moodwire.settings import AnyPlainRule, ArticleRule, PickupRule, ScoreRule, ShareRule
+from moodwire.settings import AnyPlainRule, AnyStoryRule, ArticleRule, PickupRule, ScoreRule, ShareRule, SilenceRule
 
 
 class Story(NamedTuple):
@@ -28,10 +28,10 @@ class Found(NamedTuple):
     story_ids: frozenset[str] | None  # the stories that speak for it; None: the negative ones
 
 
-Ask = Callable[[AnyPlainRule, str, int, int], Sequence[Story]]  # stories of a series that start in [since, until)
+Ask = Callable[[AnyStoryRule, str, int, int], Sequence[Story]]  # stories of a series that start in [since, until)
 
 
-def judge(rule: AnyPlainRule, stories: Sequence[Story], now_s: int) -> tuple[Verdict, frozenset[str] | None]:
+def judge(rule: AnyStoryRule, stories: Sequence[Story], now_s: int) -> tuple[Verdict, frozenset[str] | None]:
     """Whether the rule holds for the stories of the last `window_s`, and which of them speak for it."""
     held = [story for story in stories if now_s - round(rule.window_s) <= story.start_s < now_s]
     negative = sum(story.label == -1 for story in held)
@@ -82,8 +82,11 @@ class PlainWatch(Held[AnyPlainRule]):
         if self._applying(series):
             self._changed[series] = None
 
-    def tick(self, now_s: int, ask: Ask) -> list[Found]:
-        """Look at what changed and at what is open; a tick that was looked at before gives nothing."""
+    def tick(self, now_s: int, ask: Ask, silent: Mapping[str, str]) -> list[Found]:
+        """Look at what changed and at what is open; a tick that was looked at before gives nothing.
+
+        silent: by series of a source, why it counts as silent.
+        """
         if self.last_s is not None and now_s <= self.last_s:
             return []
         before_s, self.last_s = self.last_s or now_s, now_s
@@ -91,15 +94,21 @@ class PlainWatch(Held[AnyPlainRule]):
         for key, incident in self._incidents.items():
             if incident.alive:
                 looks[key] = None
-        for series in self._changed:
+        for series in (*self._changed, *silent):
             looks.update({(rule.name, series): None for rule in self._applying(series)})
         found: list[Found] = []
         for name, series in looks:
-            found += self._follow(self._rules[name], series, before_s, now_s, ask)
+            rule = self._rules[name]
+            if isinstance(rule, SilenceRule):
+                found += self._follow(rule, series, [(now_s, _heard(silent.get(series, "")), frozenset())])
+            else:
+                found += self._follow(rule, series, self._judged(rule, series, before_s, now_s, ask))
         self._changed.clear()
         return found
 
-    def _follow(self, rule: AnyPlainRule, series: str, before_s: int, now_s: int, ask: Ask) -> list[Found]:
+    def _judged(
+        self, rule: AnyStoryRule, series: str, before_s: int, now_s: int, ask: Ask
+    ) -> Iterator[tuple[int, Verdict, frozenset[str] | None]]:
         window_s = round(rule.window_s)
         known = self._incidents.get((rule.name, series))
         alive = known is not None and known.alive
@@ -108,9 +117,14 @@ class PlainWatch(Held[AnyPlainRule]):
         if alive:
             # It ends as stories leave the window, however far apart the ticks are.
             steps |= {at for story in stories if before_s < (at := story.start_s + window_s + 1) <= now_s}
-        found: list[Found] = []
         for at_s in sorted(steps):
-            verdict, speak = judge(rule, stories, at_s)
+            yield at_s, *judge(rule, stories, at_s)
+
+    def _follow(
+        self, rule: AnyPlainRule, series: str, verdicts: Iterable[tuple[int, Verdict, frozenset[str] | None]]
+    ) -> list[Found]:
+        found: list[Found] = []
+        for at_s, verdict, speak in verdicts:
             previous = self._incidents.get((rule.name, series))
             step = advance(previous, verdict, rule, at_s)
             if step.incident is None:
@@ -122,3 +136,7 @@ class PlainWatch(Held[AnyPlainRule]):
             if step.changed == "resolved":
                 break
         return found
+
+
+def _heard(silence: str) -> Verdict:
+    return Verdict(bool(silence), bool(silence), 0, 0.0, 0.0, silence or "news comes again")

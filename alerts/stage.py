@@ -17,7 +17,7 @@ from alerts.evidence import ends_when, telling_words
 from alerts.plain import Found, PlainWatch, Story
 from alerts.watch import Change, Learnt, Watch
 from moodwire.records import EPOCH, Alert, Tick, Window, encode, seconds
-from moodwire.settings import AnyPlainRule, ArticleRule, Rule, Settings
+from moodwire.settings import AnyStoryRule, ArticleRule, Rule, Settings, SilenceRule
 from moodwire.stage import Context, Taken, consume
 from moodwire.store.db import fact, set_fact
 from moodwire.store.detection import PeakRow, firing_windows, load_peaks, store_learnt
@@ -29,6 +29,7 @@ from moodwire.store.incidents import (
     store_alerts,
     surroundings,
 )
+from moodwire.store.sources import DAY_S, silent_sources
 from moodwire.store.windows import load_positions, save_positions
 
 NAME = STAGE
@@ -99,7 +100,7 @@ def _handle(context: Context, desk: Desk, batch: Sequence[Taken], notify_replaye
 def _plain(context: Context, plain: PlainWatch, tick: Tick) -> list[Found]:
     """The plain rules at a tick: they ask the store for the stories that they look at."""
 
-    def ask(rule: AnyPlainRule, series: str, since_s: int, until_s: int) -> list[Story]:
+    def ask(rule: AnyStoryRule, series: str, since_s: int, until_s: int) -> list[Story]:
         since, until, positions = time_of(since_s), time_of(until_s), _positions(tick)
         with context.store.read() as connection:
             found = fresh_stories(connection, series, since, until, positions)
@@ -112,7 +113,12 @@ def _plain(context: Context, plain: PlainWatch, tick: Tick) -> list[Found]:
             for s in found
         ]
 
-    return plain.tick(seconds(tick.at), ask)
+    silent: dict[str, str] = {}
+    if any(isinstance(rule, SilenceRule) for rule in context.settings.rules):
+        # A tick of the past, where the flow catches up, knows nothing of a silence of today.
+        found = [each for each in silent_sources(context.store) if each.since <= tick.at]
+        silent = {f"source:{each.source}": each.reason for each in found}
+    return plain.tick(seconds(tick.at), ask, silent)
 
 
 def _write(
@@ -175,13 +181,15 @@ def _alert(connection: sa.Connection, found: Found, tick: Tick) -> Alert:
         share=around.share,
         words=telling_words(around.titles, around.earlier),
         ends_when=ends_when(rule),
-        course=around.course,
+        course=None if isinstance(rule, SilenceRule) else around.course,
     )
 
 
 def _window_s(change: Change) -> int:
     """The window that decided."""
     rule = change.rule
+    if isinstance(rule, SilenceRule):
+        return DAY_S  # what it is told by is counted by days
     return change.verdict.window_s if isinstance(rule, Rule) else round(rule.window_s)
 
 

@@ -1,7 +1,7 @@
 """A seeded world of sources on loopback that misbehave in every way that news sources do, and that keeps a log.
 
 What a source has published is a pure function of its number and the time; `World.complete` says which items stood in
-one complete response.
+a complete response.
 """
 
 import asyncio
@@ -20,8 +20,9 @@ from email.utils import format_datetime
 from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from moodwire.settings import Source
+from moodwire.settings import AnySource, JsonApi, ListPage, Sitemap, Source
 
 SEED = 7
 LISTED = 12  # items in a feed
@@ -31,6 +32,7 @@ SPELL = timedelta(minutes=60)  # of bad behaviour, after as long of good
 STALL_S = 3.0  # real seconds; a client's patience is shorter
 RETRY_AFTER_S = 900
 CRAWL_DELAY_S = 7
+BELIEVED = timedelta(days=1)  # a robots.txt (RFC 9309, section 2.4)
 TOGETHER = 10  # sources on the first host
 SECRET = "127.9.9.9"  # no source: nobody may be led there
 WORDS = [
@@ -41,13 +43,15 @@ WORDS = [
 
 # How a source misbehaves in its bad spells …
 SPELLS = (
+    "takes no connection",
     "stalls before its answer",
     "stalls in its headers",
     "stalls in its body",
     "drips",
     "resets at once",
     "resets in its body",
-    "lies about its length",
+    "gives too great a length",
+    "gives too small a length",
     "sends a gzip bomb",
     "sends a gzip bomb in gzip",
     "cuts its gzip",
@@ -87,8 +91,13 @@ HABITS = (
     "has pages and a Crawl-delay",
     "has pages that are forbidden",
     "has pages behind a cookie wall",
+    "is a news sitemap",
+    "is a bare sitemap with pages",
+    "is a page of links",
+    "answers in JSON",
 )
-KINDS = SPELLS + HABITS
+HOPELESS = ("stalls in its TLS handshake",)
+KINDS = SPELLS + HABITS + HOPELESS
 OFF = {"has a clock an hour ahead": 1, "has a clock an hour behind": -1}
 
 
@@ -99,6 +108,17 @@ class Entry(NamedTuple):
     title: str
     body: str
     at: datetime
+
+
+Row = tuple[str, str, str, str, datetime]  # title, text, address, id, time of an entry as it is given out
+
+
+class Complete(NamedTuple):
+    """An answer that was sent to its end."""
+
+    host: str
+    at: datetime
+    tokens: frozenset[str]  # of the items in it
 
 
 class Asked(NamedTuple):
@@ -113,10 +133,13 @@ class Asked(NamedTuple):
 
 
 class World:
+    """The sources, and after `open` the server that answers for them; its log may come from another process."""
+
     def __init__(self, count: int, start: datetime, hours: float, now: Callable[[], datetime]) -> None:
         self.count = count
+        self.port = 0
         self.log: list[Asked] = []
-        self.complete: set[str] = set()  # tokens that stood in one complete response
+        self.complete: list[Complete] = []
         self.told_to_wait: dict[str, datetime] = {}
         self.broken: list[str] = []  # manners that were broken, seen while answering
         self.restarts: list[datetime] = []  # of the client
@@ -125,6 +148,8 @@ class World:
         self._now = now
         self._busy: Counter[str] = Counter()
         self._answers: Counter[int] = Counter()
+
+    def open(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
         bomb()  # made here, as it takes a while
@@ -148,18 +173,23 @@ class World:
         return "127.1.0.1" if number >= self.count - TOGETHER else f"127.2.{number // 250}.{number % 250 + 1}"
 
     def address(self, number: int) -> str:
-        return f"http://{self.host(number)}:{self.port}"
+        scheme = "https" if self.kind(number) == "stalls in its TLS handshake" else "http"  # nobody speaks TLS here
+        return f"{scheme}://{self.host(number)}:{self.port}"
 
-    def sources(self, interval_s: float) -> tuple[Source, ...]:
-        return tuple(
-            Source(
-                name=f"s{number}",
-                url=f"{self.address(number)}/{number}/feed",
-                interval_s=interval_s,
-                articles="pages" in self.kind(number),
-            )
-            for number in range(self.count)
-        )
+    def sources(self, interval_s: float) -> tuple[AnySource, ...]:
+        return tuple(self._source(number, interval_s) for number in range(self.count))
+
+    def _source(self, number: int, interval_s: float) -> AnySource:
+        name, url, pages = f"s{number}", f"{self.address(number)}/{number}/feed", "pages" in self.kind(number)
+        match self.kind(number):
+            case "is a news sitemap" | "is a bare sitemap with pages":
+                return Sitemap(name=name, url=url, interval_s=interval_s, articles=pages)
+            case "is a page of links":
+                return ListPage(name=name, url=url, interval_s=interval_s, articles=pages, selector="main h3 > a")
+            case "answers in JSON":
+                paths = {"title": "head.line", "address": "links.0", "body": "text", "published_at": "at", "id": "key"}
+                return JsonApi(name=name, url=url, interval_s=interval_s, articles=pages, items="data.items", **paths)
+        return Source(name=name, url=url, interval_s=interval_s, articles=pages)
 
     def teller(self, number: int) -> int:
         """The source whose articles a source lists."""
@@ -192,13 +222,43 @@ class World:
         self._loop.run_until_complete(self._listen(ready))
 
     async def _listen(self, ready: threading.Event) -> None:
-        hosts = sorted({self.host(number) for number in range(self.count)} | {SECRET})
+        own = range(self.count - TOGETHER)
+        closing = {self.host(n): n for n in own if self.kind(n) == "takes no connection"}
+        hosts = sorted({self.host(number) for number in range(self.count)} - set(closing) | {SECRET})
         server = await asyncio.start_server(self._talk, hosts, self.port, backlog=64)
+        doors = [self._loop.create_task(self._door(host, number)) for host, number in closing.items()]
         ready.set()
-        await self._over.wait()
+        await asyncio.wait([self._loop.create_task(self._over.wait()), *doors], return_when=asyncio.FIRST_COMPLETED)
         server.close()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
+
+    async def _door(self, host: str, number: int) -> None:
+        """A host that takes no connection in its bad spells: nobody answers where the queue before it is full."""
+        with socket.socket() as door:
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind((host, self.port))
+            door.listen(0)
+            door.setblocking(False)
+            queue: list[socket.socket] = []
+            while True:
+                if self.bad(number) and not queue:
+                    for _ in range(2):
+                        queue.append(socket.socket())
+                        queue[-1].setblocking(False)
+                        queue[-1].connect_ex((host, self.port))
+                while queue and not self.bad(number):
+                    queue.pop().close()
+                try:
+                    taken = None if queue else door.accept()[0]
+                except BlockingIOError:
+                    taken = None
+                if taken is None:
+                    await asyncio.sleep(0.01)
+                    continue
+                reader = asyncio.StreamReader()
+                talk = asyncio.StreamReaderProtocol(reader, self._talk)
+                await self._loop.connect_accepted_socket(lambda talk=talk: talk, taken)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = writer.get_extra_info("sockname")[0]
@@ -264,7 +324,8 @@ class World:
         body, content_type = written(self, number, kind, entries, self._answers[number])
         date = format_datetime(self._now() + timedelta(hours=OFF.get(kind, 0)))
         status = await send(writer, 200, body, **{"Content-Type": content_type, "ETag": etag, "Date": date})
-        self.complete.update(entry.token for entry in entries)
+        host = self.host(number)
+        self.complete.append(Complete(host, self._now(), frozenset(entry.token for entry in entries)))
         return status
 
     async def _page(self, number: int, path: str, writer: asyncio.StreamWriter) -> int:
@@ -282,8 +343,14 @@ class World:
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/rss+xml\r\n"
         whole, _ = written(self, number, bad, self.entries(number), 0)
         match bad:
-            case "stalls before its answer" | "stalls in its headers" | "stalls in its body" | "drips":
-                if bad != "stalls before its answer":
+            case (
+                "takes no connection"
+                | "stalls before its answer"
+                | "stalls in its headers"
+                | "stalls in its body"
+                | "drips"
+            ):
+                if bad not in {"takes no connection", "stalls before its answer"}:
                     writer.write(head)
                 if bad in {"stalls in its body", "drips"}:
                     writer.write(b"Content-Length: 100000\r\n\r\n" + whole[:200])
@@ -304,8 +371,9 @@ class World:
                 sock = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return 0
-            case "lies about its length":
-                writer.write(head + f"Content-Length: {len(whole) + 999}\r\n\r\n".encode() + whole)
+            case "gives too great a length" | "gives too small a length":
+                length = len(whole) + 999 if "great" in bad else len(whole) * 2 // 3
+                writer.write(head + f"Content-Length: {length}\r\n\r\n".encode() + whole)
                 await writer.drain()
                 return 0
             case "sends a gzip bomb" | "sends a gzip bomb in gzip" | "cuts its gzip":
@@ -371,7 +439,7 @@ def written(world: World, number: int, kind: str, entries: list[Entry], answer: 
     first = (
         number - 1 if world.kind(number - 1) == "shares its articles with the next" and number % len(KINDS) else number
     )
-    rows = []
+    rows: list[Row] = []
     for entry in entries:
         link = f"{world.address(first)}/{first}/{'secret' if 'forbidden' in kind else 'news'}/{entry.token}"
         link += "?utm_source=feed" if first != number else ""
@@ -392,6 +460,8 @@ def written(world: World, number: int, kind: str, entries: list[Entry], answer: 
                 date += timedelta(minutes=answer)
         rows.append((entry.title, entry.body, link, guid, date))
     rows.reverse()
+    if kind in {"is a news sitemap", "is a bare sitemap with pages", "is a page of links", "answers in JSON"}:
+        return listed(kind, rows)
     if kind == "shuffles and re-dates its items":
         random.Random(answer).shuffle(rows)
     if kind == "is good in JSON":
@@ -426,6 +496,34 @@ def written(world: World, number: int, kind: str, entries: list[Entry], answer: 
     return text.encode(), "application/rss+xml"
 
 
+def listed(kind: str, rows: list[Row]) -> tuple[bytes, str]:
+    """The same in what is no feed, and its content type."""
+    if kind == "answers in JSON":
+        found = [
+            {"key": key, "links": [link], "head": {"line": title}, "text": body, "at": at.timestamp()}
+            for title, body, link, key, at in rows
+        ]
+        return json.dumps({"data": {"items": found}}).encode(), "application/json"
+    if kind == "is a page of links":
+        links = "".join(f"<h3><a href='{urlsplit(link).path}'>{title}</a></h3>" for title, _, link, _, _ in rows)
+        frame = f"<nav><h3><a href='/about'>About us and our advertising</a></h3></nav><main>{links}</main>"
+        return f"<html><head><meta charset='utf-8'></head><body>{frame}</body></html>".encode(), "text/html"
+    entries = "".join(
+        f"<url><loc>{link}</loc><lastmod>{at.isoformat()}</lastmod>"
+        + (
+            f"<n:news><n:publication_date>{at.isoformat()}</n:publication_date><n:title>{title}</n:title></n:news>"
+            if kind == "is a news sitemap"
+            else ""
+        )
+        + "</url>"
+        for title, _, link, _, at in rows
+    )
+    spaces = (
+        "xmlns='http://www.sitemaps.org/schemas/sitemap/0.9' xmlns:n='http://www.google.com/schemas/sitemap-news/0.9'"
+    )
+    return f"<?xml version='1.0' encoding='utf-8'?><urlset {spaces}>{entries}</urlset>".encode(), "application/xml"
+
+
 def rude(world: World, delay_s: float) -> list[str]:
     """Every manner that was broken, by the server's own log."""
     broken = list(world.broken)
@@ -444,7 +542,7 @@ def rude(world: World, delay_s: float) -> list[str]:
             broken.append(f"{host}: {asked[0].path} was asked for before robots.txt")
         robots = [one.at for one in asked if one.path == "/robots.txt" and one.status == 200]
         for a, b in pairwise(robots):
-            if not any(a <= restart <= b for restart in world.restarts):
+            if b - a < BELIEVED and not any(a <= restart <= b for restart in world.restarts):
                 broken.append(f"{host}: robots.txt again after {b - a}")
         broken += [f"{host}: {one.path} is forbidden" for one in asked if "/secret/" in one.path]
         broken += [f"{host}: {one.path} beside another request" for one in asked if not one.alone]

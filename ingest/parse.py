@@ -7,6 +7,7 @@ import codecs
 import io
 import json
 import re
+import zlib
 from calendar import timegm
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -28,8 +29,10 @@ MAX_ELEMENTS = 15_000  # of a page: looking for the article among more takes too
 MAX_TAGS = 150_000  # of a feed, and …
 MAX_TAG_BYTES = 20_000  # … of each: the feed reader takes seconds for so many, and no real feed has them
 MAX_DEPTH = 100  # of nested JSON in a page
+MAX_UNPACKED = 10_000_000  # bytes of a sitemap that is a packed file
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _LONG_TAG = re.compile(rb"<[^<>!][^<>]{%d}" % MAX_TAG_BYTES)
+_END = re.compile(rb"</(?:rss|channel|feed|rdf:RDF)\s*>", re.IGNORECASE)
 _LONG_WORD = re.compile(r"\w{4,}")
 FEW_WORDS = 3  # of a headline, too few to judge a page by
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
@@ -79,13 +82,19 @@ def feed(source: Source, data: bytes, content_type: str, now: datetime) -> Found
     # The address is what relative links in it are relative to.
     headers = {"content-type": _feed_type(data, content_type), "content-location": source.url}
     parsed = feedparser.parse(
-        io.BytesIO(data), response_headers=headers, sanitize_html=False, resolve_relative_uris=False
+        io.BytesIO(_whole_items(data)), response_headers=headers, sanitize_html=False, resolve_relative_uris=False
     )
     language = str(parsed.feed.get("language", ""))
     found = [_item(entry, source.name, language) for entry in parsed.entries]
     if found or parsed.get("version"):
         return Found(found, "", str(parsed.feed.get("title", "")))
     return Found([], f"not a feed: {parsed.get('bozo_exception', 'neither RSS nor Atom was found in it')}")
+
+
+def _whole_items(data: bytes) -> bytes:
+    """A feed that was cut without the item in which it was: what is left of that one would make another article."""
+    begun, ended = (max(data.rfind(mark + name) for name in (b"item", b"entry")) for mark in (b"<", b"</"))
+    return data[:begun] if begun > ended and not _END.search(data, begun) else data
 
 
 def _json_feed(source: Source, data: bytes) -> Found:
@@ -109,7 +118,7 @@ def _json_feed(source: Source, data: bytes) -> Found:
 
 def sitemap(source: Sitemap, data: bytes, content_type: str, now: datetime) -> Found:
     """The newest addresses of a sitemap (sitemaps.org), with what a news sitemap says of them."""
-    root = etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False))
+    root = etree.fromstring(_unpacked(data), etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False))
     if root.tag == f"{_SITEMAP}sitemapindex":
         listed = [str(place.text).strip() for place in root.iter(f"{_SITEMAP}loc")]
         return Found([], f"an index of sitemaps; name one of them as the source's url: {', '.join(listed[:5])}")
@@ -130,6 +139,16 @@ def sitemap(source: Sitemap, data: bytes, content_type: str, now: datetime) -> F
                 )
             )
     return Found(found, "")
+
+
+def _unpacked(data: bytes) -> bytes:
+    """A sitemap, out of its gzip where it comes as a packed file. Raises zlib.error, ValueError."""
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    found = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, MAX_UNPACKED + 1)
+    if len(found) > MAX_UNPACKED:
+        raise ValueError(f"more than {MAX_UNPACKED} bytes unpacked")
+    return found
 
 
 def links(source: ListPage, data: bytes, content_type: str, now: datetime) -> Found:

@@ -1,5 +1,6 @@
 """When to fetch what: pure."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 from moodwire.settings import Source
 
 MAX_BACKOFF_S = 3600.0
-SLOWER_BY = 0.1  # of the interval, for each time in a row that nothing was new
 SLOWEST = 2.0  # times the interval: news that breaks in a quiet feed must not wait long
+FASTEST = 0.25  # times the interval, where more comes than the feed can list
+HALF = 0.5  # of what a feed lists may be new when it is asked: the rest is for bursts
+MEMORY_S = 21_600.0  # in which what was learnt of a feed's pace fades to 1/e: night and day differ
 JITTER = 0.1  # of the wait: sources that began together drift apart
 
 
@@ -22,9 +25,27 @@ def due(sources: Sequence[Source], states: Mapping[str, Mapping[str, Any]], now:
     return [source for _, source in sorted(waiting, key=lambda pair: pair[0])]
 
 
-def after_success(interval_s: float, unchanged: int, now: datetime, chance: float) -> datetime:
-    """When to fetch next. unchanged: times in a row that nothing was new; chance: in [0, 1), for the jitter."""
-    wait_s = interval_s * min(1 + SLOWER_BY * unchanged, SLOWEST)
+def pace(known: float | None, new: int, span_s: float, interval_s: float) -> float:
+    """How many new articles a feed brings in an hour, by what was known of it and what came in the last span.
+
+    One of which nothing is known is taken to bring one in each interval.
+    """
+    before = 3600 / interval_s if known is None else known
+    faded = math.exp(-max(span_s, 1.0) / MEMORY_S)
+    return before * faded + new * 3600 / max(span_s, 1.0) * (1 - faded)
+
+
+def after_success(interval_s: float, pace: float | None, listed: int, now: datetime, chance: float) -> datetime:
+    """When to fetch next: when something new is to be expected, but before half of what the feed lists is new.
+
+    pace: new articles an hour, None for not known; listed: items in the feed, 0 for not known; chance: in [0, 1), for
+    the jitter.
+    """
+    wait_s = interval_s
+    if pace is not None:
+        wait_s = interval_s * SLOWEST if pace <= 0 else min(max(3600 / pace, interval_s), interval_s * SLOWEST)
+        if pace > 0 and listed:
+            wait_s = min(wait_s, max(3600 * HALF * listed / pace, interval_s * FASTEST))
     return now + timedelta(seconds=wait_s * (1 + JITTER * (chance - 0.5)))
 
 

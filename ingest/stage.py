@@ -17,7 +17,7 @@ from ingest.health import USUAL, silence
 from ingest.manners import Host
 from ingest.parse import foreign
 from ingest.readers import Line
-from ingest.schedule import after_failure, after_success, due
+from ingest.schedule import after_failure, after_success, due, pace
 from ingest.stories import StoryIndex
 from moodwire.errors import BadInput, MoodwireError
 from moodwire.records import DeadLetter, Heartbeat, encode
@@ -90,11 +90,10 @@ def look_for_silence(context: Context, now: datetime) -> None:
     """Say of each source whether it is silent."""
     states = feed_states(context.store)
     days = days_of(context.store, now - USUAL)
-    reasons = {
-        source.name: silence(source.interval_s, state, days.get(source.name, []), now)
-        for source in context.settings.sources
-        if (state := states.get(source.name))
-    }
+    reasons = dict.fromkeys(states, "")  # what was taken out of the configuration is silent no more
+    for source in context.settings.sources:
+        if state := states.get(source.name):
+            reasons[source.name] = silence(source.interval_s, state, days.get(source.name, []), now)
     set_silences(context.store, reasons, now)
 
 
@@ -131,21 +130,21 @@ def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Sourc
             _failed(context, source, known, fetched.reason, fetched.wait_s)
         return
     if fetched.not_modified:
-        _had(context, source, known, fetched, new=False)
+        _had(context, source, known, fetched, 0)
         return
     found = parse.items(source, fetched.data, fetched.content_type, context.clock())
     if found.fault:
         bury(context, source.name, found.fault, fetched.data)
         _failed(context, source, known, found.fault)
         return
-    new = False
+    new, known = 0, {**known, "listed": len(found.items)}
     for drafts in _drafts(context, fetcher, source, [by_host_s_clock(item, fetched.ahead_s) for item in found.items]):
         # Until the last portion is stored the feed counts as not had: a stop or a crash fetches it whole again.
         under_way = _succeeded(context, source, known, fetched, new)
         under_way |= {"etag": "", "last_modified": "", "next_at": context.clock()}
         # Seen when it is stored, not when its fetch began: a heartbeat may have gone out in between.
         stored = stories.store([made._replace(seen_at=context.clock()) for made in drafts], under_way)
-        new |= stored.new + stored.revised > 0
+        new += stored.new + stored.revised
         context.pulse.processed(stored.new + stored.revised)
     if not context.stop.is_set():
         _had(context, source, known, fetched, new)
@@ -153,7 +152,7 @@ def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Sourc
 
 def _take_files(context: Context, stories: StoryIndex, source: Files, state: dict[str, Any]) -> None:
     """Store what was added to a source's files, each portion together with the place that it reaches."""
-    began, new = time.monotonic(), False
+    began, new = time.monotonic(), 0
     prefix = f"files:{source.name}:"
     had = Fetched(b"", "", "", "")
     try:
@@ -166,7 +165,7 @@ def _take_files(context: Context, stories: StoryIndex, source: Files, state: dic
                 drafts = _of_lines(context, source, path, portion.lines)
                 reached = {f"{prefix}{path}": msgspec.json.encode(portion.place).decode()}
                 stored = stories.store(drafts, _succeeded(context, source, state, had, new), reached)
-                new |= stored.new + stored.revised > 0
+                new += stored.new + stored.revised
                 context.pulse.processed(stored.new + stored.revised)
                 if context.stop.is_set():
                     return
@@ -240,22 +239,25 @@ def _with_page(context: Context, fetcher: Fetcher, item: Item) -> Item:
     )
 
 
-def _had(context: Context, source: Source, known: dict[str, Any], fetched: Fetched, new: bool) -> None:
+def _had(context: Context, source: Source, known: dict[str, Any], fetched: Fetched, new: int) -> None:
     fetch = Fetch(source.name, context.clock(), True, fetched.took_s)
     save_feed(context.store, _succeeded(context, source, known, fetched, new), fetch)
 
 
-def _succeeded(context: Context, source: Source, known: dict[str, Any], fetched: Fetched, new: bool) -> dict[str, Any]:
-    now = context.clock()
-    unchanged = 0 if new else int(known.get("unchanged", 0)) + 1
+def _succeeded(context: Context, source: Source, known: dict[str, Any], fetched: Fetched, new: int) -> dict[str, Any]:
+    now, listed = context.clock(), int(known.get("listed", 0))
+    learnt: float | None = known.get("pace")
+    if last := known.get("success_at"):  # what a feed lists when it is had first came over a time not known
+        learnt = pace(learnt, new, (now - last).total_seconds(), source.interval_s)
     return {
         "source": source.name,
         "url": source.url,
         "moved_to": fetched.moved_to or known.get("moved_to", ""),
         "etag": fetched.etag or (known.get("etag", "") if fetched.not_modified else ""),
         "last_modified": fetched.last_modified or (known.get("last_modified", "") if fetched.not_modified else ""),
-        "next_at": after_success(source.interval_s, unchanged, now, random.random()),
-        "unchanged": unchanged,
+        "next_at": after_success(source.interval_s, learnt, listed, now, random.random()),
+        "pace": learnt,
+        "listed": listed,
         "success_at": now,
         "error_at": known.get("error_at"),
         "error": "",
@@ -274,7 +276,8 @@ def _failed(context: Context, source: Source, known: dict[str, Any], reason: str
         "etag": known.get("etag", ""),
         "last_modified": known.get("last_modified", ""),
         "next_at": after_failure(source.interval_s, failures, now, asked_s),
-        "unchanged": int(known.get("unchanged", 0)),
+        "pace": known.get("pace"),
+        "listed": int(known.get("listed", 0)),
         "success_at": known.get("success_at"),
         "error_at": now,
         "error": reason,

@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashLSH
 
+from ingest.shingles import NONE, Hashes, alike, runs_of, words_of
 from moodwire.records import STORY_HOURS
 from moodwire.store.articles import Draft, Stored, first_copies, store_articles
 from moodwire.store.db import Store
@@ -37,7 +36,6 @@ _RETWEET = re.compile(r"^rt @\w+:?\s*")
 _WIRE = re.compile(
     r"^(?:\([a-z][\w .&-]{1,30}\)|(?:update|correct(?:ed|ion)|refile|exclusive|breaking)\s*\d*\s*[-:])\s*"
 )
-_WORD = re.compile(r"[\w$%]+")
 _NOT_WORD = re.compile(r"https?://\S+|[^\w$%]+")
 
 
@@ -45,8 +43,8 @@ class Shape(NamedTuple):
     """What two articles are compared by: hashes of shingles, each sorted and once."""
 
     key: str  # the title without case, punctuation, links, retweet and wire marks
-    title: NDArray[np.uint64]
-    body: NDArray[np.uint64]  # empty where the body is short
+    title: Hashes
+    body: Hashes  # empty where the body is short
 
 
 class Told(NamedTuple):
@@ -62,15 +60,11 @@ def title_key(title: str) -> str:
     return _NOT_WORD.sub(" ", plain).strip()
 
 
-def shape_of(title: str, body: str) -> tuple[Shape, list[str], list[str]]:
-    """The shape, and the shingles of title and body that it was made from."""
+def shape_of(title: str, body: str) -> Shape:
     key = title_key(title)
-    words = _WORD.findall(body[: MOST_WORDS * 8].casefold())[:MOST_WORDS]
-    titles = _shingles(key.split(), 2)
-    bodies = _shingles(words, 3) if len(words) >= LONG_BODY else []
-    # Some hundred hashes at most: quicker so than by np.unique.
-    hashes = [np.array(sorted(set(found)), np.uint64) for found in RMinHash.hash_token_sets([titles, bodies])]
-    return Shape(key, *hashes), titles, bodies
+    titles, bodies = words_of(key, body[: MOST_WORDS * 8])
+    bodies = bodies[:MOST_WORDS]
+    return Shape(key, runs_of(titles, 2), runs_of(bodies, 3) if len(bodies) >= LONG_BODY else NONE)
 
 
 def same(one: Shape, other: Shape, apart: timedelta) -> str:
@@ -79,7 +73,7 @@ def same(one: Shape, other: Shape, apart: timedelta) -> str:
         return ""
     equal = one.key == other.key != ""
     if len(one.body) and len(other.body):
-        jaccard, contained = _alike(one.body, other.body)
+        jaccard, contained = alike(one.body, other.body)
         like = _common_words(one.key, other.key) >= UNLIKE_TITLES
         if jaccard >= (BODY_JACCARD if like else UNLIKE_JACCARD) or contained >= BODY_CONTAINED:
             return f"{jaccard:.0%} of the texts' word triples are shared, {contained:.0%} of the shorter's"
@@ -89,7 +83,7 @@ def same(one: Shape, other: Shape, apart: timedelta) -> str:
     least = min(len(one.title), len(other.title))
     if least < SHORT_TITLE:
         return ""
-    jaccard, contained = _alike(one.title, other.title)
+    jaccard, contained = alike(one.title, other.title)
     if jaccard >= TITLE_JACCARD or (contained >= TITLE_CONTAINED and least >= LONG_TITLE):
         return f"{jaccard:.0%} of the titles' word pairs are shared, {contained:.0%} of the shorter's"
     return ""
@@ -97,9 +91,9 @@ def same(one: Shape, other: Shape, apart: timedelta) -> str:
 
 def is_edit(old: Draft, new: Draft) -> bool:
     """Whether another text under a known id is a version of the article, not another article under a repeated id."""
-    one, other = shape_of(old.title, old.body)[0], shape_of(new.title, new.body)[0]
+    one, other = shape_of(old.title, old.body), shape_of(new.title, new.body)
     if len(one.body) and len(other.body):
-        jaccard, contained = _alike(one.body, other.body)
+        jaccard, contained = alike(one.body, other.body)
         return jaccard >= EDIT_JACCARD or contained >= BODY_CONTAINED
     return bool(same(one, other, timedelta())) or _common_words(one.key, other.key) >= EDIT_TITLES
 
@@ -128,8 +122,8 @@ class StoryIndex:
 
     def story_of(self, draft: Draft) -> str:
         """The story that an article belongs to: the oldest one that it matches, else its own, which it begins."""
-        shape, titles, bodies = shape_of(draft.title, draft.body)
-        sketches = (_sketch(titles, TITLE_BANDS), _sketch(bodies, BODY_BANDS))
+        shape = shape_of(draft.title, draft.body)
+        sketches = (_sketch(shape.title, TITLE_BANDS), _sketch(shape.body, BODY_BANDS))
         near = set(self._by_key.get(shape.key, ()))
         for index, sketch in zip(self._indices, sketches, strict=True):
             near.update(index.query(sketch) if sketch else ())
@@ -169,25 +163,15 @@ class StoryIndex:
                     index.remove(number)
 
 
-def _shingles(words: Sequence[str], size: int) -> list[str]:
-    return [" ".join(part) for part in zip(*(words[start:] for start in range(size)), strict=False)]
-
-
 def _common_words(one: str, other: str) -> float:
     """The share of the shorter's different words that stand in the other."""
     a, b = set(one.split()), set(other.split())
     return len(a & b) / max(min(len(a), len(b)), 1)
 
 
-def _sketch(shingles: list[str], bands: tuple[int, int]) -> RMinHash | None:
-    if not shingles:
+def _sketch(hashes: Hashes, bands: tuple[int, int]) -> RMinHash | None:
+    if not len(hashes):
         return None
     sketch = RMinHash(bands[0] * bands[1], SEED)
-    sketch.update(shingles)
+    sketch.update(hashes.view("V8").tolist())
     return sketch
-
-
-def _alike(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> tuple[float, float]:
-    """Jaccard's index of two sets, and the share of the smaller that is in the larger."""
-    shared = len(np.intersect1d(one, other, assume_unique=True))
-    return shared / (len(one) + len(other) - shared), shared / min(len(one), len(other))

@@ -191,7 +191,7 @@ class Alert(Record, frozen=True, kw_only=True, tag="alert"):
     replayed: bool = False
     number: int = 1  # of the incident's changes, from 1
     change: Literal["fires", "worsens", "acknowledged", "over"] = "fires"
-    kind: Literal["surge", "score", "share", "article", "pickup"] = "surge"  # of the rule
+    kind: Literal["surge", "score", "share", "article", "pickup", "silence"] = "surge"  # of the rule
     severity: Literal["info", "warning", "critical"] = "warning"
     sources: tuple[str, ...] = ()  # that carried the window's negative stories, the busiest first
     share: float | None = None  # negative among the window's fresh stories

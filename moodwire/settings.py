@@ -115,46 +115,58 @@ class Rule(Section, frozen=True, kw_only=True, tag_field="kind", tag="surge"):
 
 
 class PlainRule(Section, frozen=True, kw_only=True, tag_field="kind"):
-    """What the plain rules share: they look at the fresh stories of the last `window_s`, and at nothing before."""
+    """What the plain rules share: they know no usual."""
 
     name: Name
     series: tuple[str, ...] = ("entity:*", "topic:*", "all")  # exact names or prefix:*
-    window_s: Seconds = 3600.0
     cooldown_s: Seconds = 3600.0
     pending_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     severity: Severity = "warning"
     channels: tuple[str, ...] = ()
 
 
-class ScoreRule(PlainRule, frozen=True, kw_only=True, tag="score"):
+class StoryRule(PlainRule, frozen=True, kw_only=True):
+    """Those that look at the fresh stories of the last `window_s`, and at nothing before."""
+
+    window_s: Seconds = 3600.0
+
+
+class ScoreRule(StoryRule, frozen=True, kw_only=True, tag="score"):
     """The mean score of at least `minimum_stories` stories is below `below`."""
 
     below: Annotated[float, msgspec.Meta(ge=-1, le=1)]
     minimum_stories: Annotated[int, msgspec.Meta(ge=1)] = 4
 
 
-class ShareRule(PlainRule, frozen=True, kw_only=True, tag="share"):
+class ShareRule(StoryRule, frozen=True, kw_only=True, tag="share"):
     """The share of negative ones among at least `minimum_stories` stories is above `above`."""
 
     above: Share
     minimum_stories: Annotated[int, msgspec.Meta(ge=1)] = 4
 
 
-class ArticleRule(PlainRule, frozen=True, kw_only=True, tag="article"):
+class ArticleRule(StoryRule, frozen=True, kw_only=True, tag="article"):
     """Any article of a topic about one of the series' companies or groups."""
 
     topic: str
     series: tuple[str, ...] = ("entity:*",)
 
 
-class PickupRule(PlainRule, frozen=True, kw_only=True, tag="pickup"):
+class PickupRule(StoryRule, frozen=True, kw_only=True, tag="pickup"):
     """One story carried by `sources` sources or more within `window_s`."""
 
     sources: Annotated[int, msgspec.Meta(ge=2)]
 
 
-AnyPlainRule = ScoreRule | ShareRule | ArticleRule | PickupRule
-AnyRule = Rule | ScoreRule | ShareRule | ArticleRule | PickupRule
+class SilenceRule(PlainRule, frozen=True, kw_only=True, tag="silence"):
+    """Nothing comes any more from a source, as ingest judges it by the source's usual."""
+
+    series: tuple[str, ...] = ("source:*",)
+
+
+AnyStoryRule = ScoreRule | ShareRule | ArticleRule | PickupRule
+AnyPlainRule = ScoreRule | ShareRule | ArticleRule | PickupRule | SilenceRule
+AnyRule = Rule | ScoreRule | ShareRule | ArticleRule | PickupRule | SilenceRule
 
 
 class Email(Section, frozen=True, kw_only=True, tag_field="kind", tag="email"):

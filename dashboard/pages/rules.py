@@ -11,7 +11,7 @@ from dashboard.data import Data
 from dashboard.frame import in_thread
 from dashboard.parts import age, empty, heading, moment, series_link
 from dashboard.view import View, incident_path, parse
-from moodwire.settings import AnyRule, ArticleRule, PickupRule, Rule, ScoreRule, ShareRule
+from moodwire.settings import AnyRule, ArticleRule, PickupRule, Rule, ScoreRule, ShareRule, SilenceRule
 from moodwire.store import watching
 
 PAST = timedelta(weeks=4)
@@ -59,6 +59,8 @@ def in_words(rule: AnyRule) -> str:
             f"are stranger, by the {rule.baseline_days:g} days before, than what quiet times bring "
             f"{rule.false_alarms_per_week:g} times a week to the whole rule. {over}"
         )
+    if isinstance(rule, SilenceRule):
+        return f"Fires for {series} when a source gives nothing new for longer than is usual, or not at all. {over}"
     span = age(timedelta(seconds=rule.window_s))
     match rule:
         case ScoreRule():
@@ -78,6 +80,8 @@ def listed(mine: pd.DataFrame, names: dict[str, str], view: View, now: datetime)
     lines = []
     for row in mine.head(LISTED).itertuples():
         end = moment(row.until) or now
+        # Plain rules expect nothing.
+        what = f"{row.observed:.0f} where {row.expected:.2g} were expected" if row.expected else row.reason
         lines.append(
             html.Li(
                 [
@@ -85,7 +89,7 @@ def listed(mine: pd.DataFrame, names: dict[str, str], view: View, now: datetime)
                     dcc.Link(view.clock(row.since), href=incident_path(row.incident_id) + view.frame),
                     " ",
                     series_link(row.series, names, view),
-                    f", {row.observed:.0f} where {row.expected:.2g} were expected, lasted {age(end - row.since)}",
+                    f", {what}, lasted {age(end - row.since)}",
                 ]
             )
         )

@@ -75,7 +75,8 @@ feeds = sa.Table(
     sa.Column("error_at", UtcTime),
     sa.Column("error", sa.String, nullable=False, server_default=""),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),  # in a row
-    sa.Column("unchanged", sa.Integer, nullable=False, server_default="0"),  # times in a row that nothing was new
+    sa.Column("pace", sa.Float),  # new articles an hour, as learnt
+    sa.Column("listed", sa.Integer, nullable=False, server_default="0"),  # items in it when it was had last
     sa.Column("items", sa.Integer, nullable=False, server_default="0"),  # new articles ever
     sa.Column("first_at", UtcTime),  # when it was first asked
     sa.Column("item_at", UtcTime),  # of the newest

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from alerts.detect import Verdict
 from alerts.evidence import ends_when, telling_words
 from alerts.incidents import WORSE, Incident, acknowledge, advance
-from moodwire.settings import ArticleRule, PickupRule, Rule, ScoreRule, ShareRule
+from moodwire.settings import ArticleRule, PickupRule, Rule, ScoreRule, ShareRule, SilenceRule
 
 RULE = Rule(name="r", cooldown_s=600)
 SLOW = Rule(name="r", cooldown_s=600, pending_s=120)
@@ -138,9 +138,10 @@ def test_every_kind_of_rule_says_what_would_end_its_incident() -> None:
             ShareRule(name="b", above=0.8),
             ArticleRule(name="c", topic="fraud"),
             PickupRule(name="d", sources=5),
+            SilenceRule(name="e"),
         )
     ]
-    assert len(set(told)) == 5
+    assert len(set(told)) == 6
     assert all("min" in text for text in told)
     assert "-0.5" in told[1]
     assert "80%" in told[2]

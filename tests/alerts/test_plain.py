@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.plain import PlainWatch, Story, judge
-from moodwire.settings import AnyPlainRule, ArticleRule, PickupRule, ScoreRule, ShareRule
+from moodwire.settings import AnyStoryRule, ArticleRule, PickupRule, ScoreRule, ShareRule, SilenceRule
 
 NOW = 1_000_000
 SCORE = ScoreRule(name="score", series=("entity:*",), below=-0.4, minimum_stories=3, window_s=3600, cooldown_s=600)
@@ -52,7 +52,7 @@ def test_a_story_carried_by_enough_sources_fires() -> None:
     st.sampled_from([SCORE, SHARE, ARTICLE, PICKUP]),
     st.lists(st.tuples(st.floats(-1, 1), st.integers(-50, 9000), st.integers(1, 9), st.booleans()), max_size=12),
 )
-def test_only_the_window_counts(rule: AnyPlainRule, rows: list[tuple[float, int, int, bool]]) -> None:
+def test_only_the_window_counts(rule: AnyStoryRule, rows: list[tuple[float, int, int, bool]]) -> None:
     stories = [story(n, score, ago, sources, topic) for n, (score, ago, sources, topic) in enumerate(rows)]
     inside = [each for each in stories if NOW - rule.window_s <= each.start_s < NOW]
     assert judge(rule, stories, NOW) == judge(rule, inside, NOW)
@@ -67,20 +67,20 @@ def test_an_incident_of_a_plain_rule_fires_once_and_ends_in_silence() -> None:
     stories = [Story("s1", NOW - 60, -1, -0.5, 1, True)]
     asked = []
 
-    def ask(rule: AnyPlainRule, series: str, since_s: int, until_s: int) -> list[Story]:
+    def ask(rule: AnyStoryRule, series: str, since_s: int, until_s: int) -> list[Story]:
         asked.append(series)
         return [each for each in stories if since_s <= each.start_s < until_s]
 
     watch.take("entity:OTHER")
     watch.take("entity:ACME")
-    (fired,) = watch.tick(NOW, ask)
+    (fired,) = watch.tick(NOW, ask, {})
     assert fired.change.step.changed == "firing"
     assert fired.story_ids == {"s1"}
     assert set(asked) == {"entity:ACME"}
     watch.take("entity:ACME")
-    assert watch.tick(NOW + 2, ask) == []
-    assert watch.tick(NOW + 2, ask) == [], "the same tick again"
-    (over,) = watch.tick(NOW + 20_000, ask) or watch.tick(NOW + 20_001, ask)
+    assert watch.tick(NOW + 2, ask, {}) == []
+    assert watch.tick(NOW + 2, ask, {}) == [], "the same tick again"
+    (over,) = watch.tick(NOW + 20_000, ask, {}) or watch.tick(NOW + 20_001, ask, {})
     left = NOW - 60 + 3600 + 1
     assert (over.change.step.changed, over.change.step.at_s) == ("resolved", left + 600)
     assert watch.open_incidents() == []
@@ -90,8 +90,26 @@ def test_it_goes_on_from_what_was_kept() -> None:
     first, second = PlainWatch([ARTICLE]), PlainWatch([ARTICLE])
     ask = lambda *_: [Story("s1", NOW - 60, -1, -0.5, 1, True)]  # noqa: E731
     first.take("entity:ACME")
-    assert first.tick(NOW, ask)
+    assert first.tick(NOW, ask, {})
     second.restore(NOW, first.open_incidents())
     second.take("entity:ACME")
-    assert second.tick(NOW + 2, ask) == []
+    assert second.tick(NOW + 2, ask, {}) == []
     assert second.open_incidents() == first.open_incidents()
+
+
+def test_a_silent_source_is_an_incident_until_it_was_heard_for_the_cooldown() -> None:
+    def ask(rule: AnyStoryRule, series: str, since_s: int, until_s: int) -> list[Story]:
+        raise AssertionError("no story is asked for")
+
+    rule = SilenceRule(name="silent", series=("source:wire", "source:post"), cooldown_s=600)
+    watch = PlainWatch([rule, ARTICLE])
+    assert watch.tick(NOW, ask, {"source:other": "nothing new for 24 h"}) == []
+    (fired,) = watch.tick(NOW + 60, ask, {"source:wire": "not had for 7 h: HTTP 503"})
+    assert (fired.change.series, fired.change.step.changed) == ("source:wire", "firing")
+    assert (fired.change.step.reason, fired.story_ids) == ("not had for 7 h: HTTP 503", frozenset())
+    assert watch.tick(NOW + 120, ask, {"source:wire": "not had for 8 h: HTTP 503"}) == [], "told once"
+    assert watch.tick(NOW + 180, ask, {}) == []
+    assert watch.tick(NOW + 300, ask, {"source:wire": "not had for 9 h: HTTP 503"}) == [], "heard too short a time"
+    assert watch.tick(NOW + 360, ask, {}) == []
+    (over,) = watch.tick(NOW + 960, ask, {})
+    assert over.change.step.changed == "resolved"

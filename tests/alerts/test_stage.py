@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from alerts import stage
 from alerts.desk import Desk
-from alerts.messages import Message
+from alerts.messages import Message, plain, subject
 from alerts.outbox import groups_of, route
 from moodwire.errors import BadInput
 from moodwire.records import WINDOW_S, Alert, Tick, Window, decode, floor_time
@@ -23,15 +23,17 @@ from moodwire.settings import (
     Rule,
     ScoreRule,
     Settings,
+    SilenceRule,
     Watchlist,
     Webhook,
 )
 from moodwire.stage import Context, Taken
 from moodwire.store import commands, schema
-from moodwire.store.articles import Draft, store_articles
+from moodwire.store.articles import Draft, save_feed, store_articles
 from moodwire.store.commands import Acknowledge, Comment, EndSilence, Silence
 from moodwire.store.incidents import silences
 from moodwire.store.scores import store_scores
+from moodwire.store.sources import set_silences
 from moodwire.stream.log import Message as Logged
 from tests.helpers import T0, context, scored
 from tests.helpers import after as at
@@ -277,6 +279,29 @@ def test_plain_rules_fire_on_what_the_store_holds_with_the_stories_that_speak_fo
     over = flow.tick(3 * 3600)
     assert {alert.kind for alert in over} == {"article", "pickup", "score"}
     assert {alert.state for alert in over} == {"resolved"}
+
+
+def test_a_silent_source_is_told_and_so_is_that_it_was_heard_again(tmp_path: Path) -> None:
+    flow = Flow(tmp_path, SilenceRule(name="silent sources", severity="info", cooldown_s=600))
+    store = flow.context.store
+    for name in ("wire", "post"):
+        save_feed(store, {"source": name, "url": f"https://{name}.example/feed"})
+    flow.story(0)
+    set_silences(store, {"wire": "nothing new for 24 h, in which 94 items are usual", "post": ""}, at(70))
+    assert flow.tick(60) == [], "the silence began after it"
+    (fired,) = flow.tick(120)
+    assert (fired.series, fired.kind, fired.severity, fired.evidence) == ("source:wire", "silence", "info", ())
+    (message,) = flow.messages(130)
+    assert subject(message) == ("[moodwire] nothing comes from wire: nothing new for 24 h, in which 94 items are usual")
+    assert "Ends     when it has been silent no longer for 10 min" in plain(message)
+    flow.restarted()
+    assert flow.tick(180) == []
+    set_silences(store, {"wire": ""}, at(190))
+    assert flow.tick(240) == []
+    (over,) = flow.tick(900)
+    assert (over.incident_id, over.state) == (fired.incident_id, "resolved")
+    (message,) = flow.messages(910)
+    assert subject(message) == "[moodwire] over: nothing comes from wire"
 
 
 def test_a_group_s_alarm_mentions_the_member_that_it_explains(tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ PAGES = {
     "/": b"<html><head><link rel='alternate' type='application/rss+xml' href='/feed.xml'></head></html>",
     "/feed.xml": RSS,
     "/map.xml": MAP,
+    "/list": b"<html><body><a href='/about'>About</a><main><h3><a href='/n/1'>Voltrix up</a></h3></main></body></html>",
+    "/latest.json": b'{"data": {"items": [{"head": {"line": "Voltrix up"}, "links": ["/n/1"]}]}}',
+    "/news-map.xml": MAP.replace(b"</url>", b"<n:news><n:title>Voltrix up</n:title></n:news></url>").replace(
+        b"xmlns=", b"xmlns:n='http://www.google.com/schemas/sitemap-news/0.9' xmlns="
+    ),
     "/nothing": b"<html><body>Nothing here</body></html>",
 }
 
@@ -93,6 +98,28 @@ def test_add_knows_a_sitemap_and_adds_nothing_for_nothing(config: Path, site: st
     before = config.read_text()
     assert run(config, "add", f"{site}/nothing") == 1
     assert config.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "more"),
+    [
+        ("page", "/list", 'selector = "main h3 a"'),
+        ("json", "/latest.json", 'items = "data.items"\ntitle = "head.line"\naddress = "links.0"'),
+        ("sitemap", "/news-map.xml", ""),
+    ],
+)
+def test_a_source_of_each_kind_is_tried_as_it_is_configured(
+    config: Path, site: str, kind: str, path: str, more: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(
+        f'{CONFIG}\n[[sources]]\nkind = "{kind}"\nname = "Tried"\nurl = "{site}{path}"\narticles = false\n{more}\n'
+    )
+    assert run(config, "test", "Tried") == 0
+    out = capsys.readouterr().out
+    assert "1 items" in out
+    assert "Voltrix up" in out
+    assert "About" not in out
+    assert not (config.parent / "data").exists()
 
 
 def test_opml_comes_in_once_under_names_of_its_own_and_goes_out(

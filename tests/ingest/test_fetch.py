@@ -126,6 +126,16 @@ def test_an_unchanged_document_is_not_sent_again(server: Server) -> None:
     assert [tag for _, _, path, tag in server.log if path == "/etag"] == ["", '"v1"']
 
 
+def test_http_2_is_offered_and_a_handshake_that_stalls_ends() -> None:
+    """In the first words of the TLS handshake (RFC 7301); nobody answers them."""
+    with socket.create_server(("127.0.0.1", 0)) as door, ThreadPoolExecutor(1) as other:
+        heard = other.submit(lambda: door.accept()[0])
+        told = reason(Fetcher(QUICK).get(f"https://127.0.0.1:{door.getsockname()[1]}/"))
+        with heard.result() as taken:
+            assert b"\x02h2" in taken.recv(16_384)
+    assert "robots.txt could not be had (ConnectTimeout" in told
+
+
 def test_private_addresses_are_refused_unless_the_configuration_names_them(server: Server) -> None:
     told = reason(Fetcher(Fetching(host_delay_s=0)).get(f"{server.url}/plain"))
     assert "127.0.0.1 is not a public address" in told

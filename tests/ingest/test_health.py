@@ -12,7 +12,7 @@ from ingest import stage
 from ingest.health import SHORTEST, UNREACHED, silence, usual
 from moodwire.settings import Settings, Source
 from moodwire.store.articles import feed_states, save_feed
-from moodwire.store.sources import Day, Fetch, days_of, hosts_in_trouble, save_host, silent_sources
+from moodwire.store.sources import Day, Fetch, days_of, hosts_in_trouble, save_host, set_silences, silent_sources
 from tests.helpers import STORES, T0, context
 
 MONDAY = datetime(2024, 3, 4, tzinfo=UTC)
@@ -88,6 +88,10 @@ def test_silence_is_kept_from_its_beginning_and_cleared(tmp_path: Path, kind: st
     stage.look_for_silence(c, T0 + timedelta(minutes=2))
     assert silent_sources(c.store) == []
     assert feed_states(c.store)["wire"]["first_at"] == T0
+    save_feed(c.store, {**row, "source": "dropped", "success_at": T0}, Fetch("dropped", T0, False))
+    set_silences(c.store, {"dropped": "not had for 9 h: HTTP 404"}, T0)
+    stage.look_for_silence(c, T0)
+    assert silent_sources(c.store) == [], "what is configured no more is not waited for"
     (day,) = days_of(c.store, T0 - timedelta(days=1))["wire"]
     assert (day.fetches, day.failures, day.took_ms, day.items) == (2, 1, 250, 0)
     save_host(c.store, {"origin": "https://wire.example", "failures": 2, "free_at": T0, "told_to_wait": True})

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from email.utils import format_datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from ingest.manners import (
     ahead_s,
     refusal,
 )
-from ingest.schedule import JITTER, SLOWEST, after_failure, after_success, due
+from ingest.schedule import FASTEST, JITTER, SLOWEST, after_failure, after_success, due, pace
 from moodwire.settings import Source
 from moodwire.web import retry_after_s
 from tests.helpers import T0
@@ -85,12 +86,51 @@ def test_failures_double_the_wait_up_to_an_hour() -> None:
     assert (after_failure(60, 1, T0, asked_s=9000) - T0).total_seconds() == 9000
 
 
-@given(st.floats(1, 1e5), st.integers(0, 1000), st.floats(0, 1, exclude_max=True))
-def test_a_quiet_feed_is_asked_less_often_but_at_most_half_as_often(
-    interval_s: float, unchanged: int, chance: float
+intervals = st.floats(10, 1e5)
+paces = st.none() | st.floats(0, 1e4)
+chances = st.floats(0, 1, exclude_max=True)
+
+
+@given(intervals, paces, st.integers(0, 500), chances)
+def test_a_feed_is_asked_at_most_four_times_and_at_least_half_as_often_as_is_configured(
+    interval_s: float, pace_: float | None, listed: int, chance: float
 ) -> None:
-    wait = after_success(interval_s, unchanged, T0, chance) - T0
-    assert wait >= timedelta(seconds=interval_s * (1 - JITTER / 2) - 0.001)
-    assert wait <= timedelta(seconds=interval_s * SLOWEST * (1 + JITTER / 2) + 0.001)
-    calm = after_success(interval_s, unchanged + 1, T0, chance)
-    assert calm >= after_success(interval_s, unchanged, T0, chance)
+    wait_s = (after_success(interval_s, pace_, listed, T0, chance) - T0).total_seconds()
+    assert interval_s * FASTEST * (1 - JITTER / 2) - 0.001 <= wait_s <= interval_s * SLOWEST * (1 + JITTER / 2) + 0.001
+
+
+@given(intervals, st.floats(0, 1e4), st.floats(0, 1e4), st.integers(0, 500), chances)
+def test_a_feed_that_brings_less_is_never_asked_more_often(
+    interval_s: float, one: float, other: float, listed: int, chance: float
+) -> None:
+    waits = [after_success(interval_s, each, listed, T0, chance) for each in sorted((one, other))]
+    assert waits[0] >= waits[1]
+
+
+def test_what_a_feed_brings_decides_when_it_is_asked() -> None:
+    def wait_s(pace_: float | None, listed: int = 20) -> float:
+        return (after_success(300, pace_, listed, T0, 0.5) - T0).total_seconds()
+
+    assert wait_s(None) == 300, "as configured until something is known"
+    assert wait_s(12) == 300, "one in five minutes"
+    assert wait_s(8) == 450
+    assert wait_s(0) == wait_s(0.1) == 600
+    assert wait_s(60) == 300
+    assert wait_s(180) == 200, "ten of its twenty are new by then"
+    assert wait_s(180, listed=0) == 300
+    assert wait_s(5000) == 75
+    assert after_success(300, None, 0, T0, 0.9) > after_success(300, None, 0, T0, 0.1), "two feeds drift apart"
+
+
+@pytest.mark.parametrize(("first", "then"), [(6, 60), (60, 6), (12, 0)])
+def test_the_pace_of_a_feed_is_learnt_and_learnt_anew(first: float, then: float) -> None:
+    """Each for a day and a half, asked as it is decided, new items evenly spread."""
+    known, now, owed = None, T0, 0.0
+    for rate in (first, then):
+        end = now + timedelta(days=1.5)
+        while now < end:
+            next_at = after_success(300, known, 12, now, 0.5)
+            span_s = (next_at - now).total_seconds()
+            owed += rate * span_s / 3600
+            known, owed, now = pace(known, int(owed), span_s, 300), owed % 1, next_at
+        assert known == pytest.approx(rate, rel=0.1, abs=0.5)

@@ -1,5 +1,6 @@
 """What each kind of source answers becomes items, or a reason; nothing that stands in it does harm."""
 
+import gzip
 import json
 import textwrap
 import time
@@ -60,6 +61,12 @@ def test_a_sitemap_gives_what_is_new() -> None:
     new, changed = found(MAP, SITEMAP).items
     assert (new.title, new.url, new.published_at) == ("Fresh", "https://a.example/new", T0 - timedelta(hours=1))
     assert (changed.title, changed.url, changed.published_at) == ("", "https://a.example/changed", None)
+
+
+def test_a_sitemap_may_be_a_packed_file_of_reasonable_size() -> None:
+    assert found(MAP, gzip.compress(SITEMAP)) == found(MAP, SITEMAP)
+    assert "more than 10000000 bytes" in found(MAP, gzip.compress(bytes(20_000_000))).fault
+    assert "cannot be read" in found(MAP, gzip.compress(SITEMAP)[:60]).fault
 
 
 def test_a_page_gives_the_links_that_match_once_each() -> None:
@@ -250,6 +257,19 @@ def test_a_page_is_read_in_the_encoding_that_it_is_in(encoding: str, declared: s
     text = "<p>Société Générale said profit rose by € 3 in the quarter.</p>" * 10
     html = f"<html><head><meta charset='{declared}'></head><body><article>{text}</article></body></html>"
     assert "Société Générale said profit rose by € 3" in page(html.encode(encoding), content_type).text
+
+
+@pytest.mark.parametrize(("whole", "name"), [(RSS, b"item>"), (ATOM, b"entry>")])
+def test_an_item_that_is_cut_is_left_for_the_next_time(whole: bytes, name: bytes) -> None:
+    begin, end = whole.index(b"<" + name), whole.index(b"</" + name) + len(b"</" + name)
+    title = found(FEED, whole).items[0].title
+    for cut in range(end - begin - 1):
+        data = whole[:end] + whole[begin:end] + whole[begin : begin + cut]
+        assert [item.title for item in found(FEED, data).items] == [title, title], data
+    empty = whole[:end] + b"<" + name[:-1] + b"/>" + whole[end:]
+    assert [item.title for item in found(FEED, empty).items] == [title, ""], (
+        "an item without anything is none that is cut"
+    )
 
 
 def test_a_byte_order_mark_does_not_hide_a_json_feed() -> None:

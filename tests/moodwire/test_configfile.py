@@ -48,7 +48,13 @@ def test_the_example_is_right_and_has_every_section() -> None:
     assert [type(source).__struct_config__.tag for source in settings.sources] == [
         "feed", "feed", "sitemap", "page", "json"
     ]  # fmt: skip
-    assert [rule.name for rule in settings.rules] == ["companies", "market", "portfolio mood", "everywhere"]
+    assert [rule.name for rule in settings.rules] == [
+        "companies",
+        "market",
+        "portfolio mood",
+        "everywhere",
+        "silent sources",
+    ]
     assert set(tomllib.loads(EXAMPLE.read_text())) == set(Settings.__struct_fields__)
 
 
