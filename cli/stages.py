@@ -7,21 +7,24 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from moodwire.errors import AssignmentLost, BadInput, StreamError
+from moodwire.errors import AssignmentLost, BadInput, LeaseLost, StoreError, StreamError
 from moodwire.settings import Place, Settings
 from moodwire.stage import Context
+from moodwire.store import lease
 from moodwire.store.db import Store
 from moodwire.store.health import Pulse
 from moodwire.stream.embedded import EmbeddedLog
 from moodwire.stream.log import Log
 
 STAGES = ("ingest", "classifier", "trends", "alerts", "dashboard")  # in the order of the flow
+SINGLETONS = frozenset(("ingest", "trends", "alerts"))  # one works at a time, by a lease; others wait
 
 
 class Replay(NamedTuple):
@@ -51,9 +54,9 @@ def open_log(place: Place, settings: Settings, instance: str = "look") -> Log:
     )
 
 
-def instance_of(stage: str, settings: Settings) -> str:
-    """Classifiers share the work, each by a name of its own; of the other stages one works at a time."""
-    return (settings.stream.instance or socket.gethostname()) if stage == "classifier" else stage
+def instance_of(settings: Settings) -> str:
+    """This host's name among those that run the same stages."""
+    return settings.stream.instance or socket.gethostname()
 
 
 def open_store(place: Place, settings: Settings) -> Store:
@@ -71,31 +74,48 @@ def run_stage(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     for chatty in ("alembic", "httpx", "kafka"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    stop = threading.Event()
+    stop = lease.Stop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
     _watch_parent(stop)
     store = open_store(place, settings)
+    instance = instance_of(settings)
     context = Context(
         place=place,
         settings=settings,
         store=store,
-        log=open_log(place, settings, instance_of(name, settings)),
+        # Of a singleton one works at a time: whichever it is, Kafka knows it as the one that was there before.
+        log=open_log(place, settings, name if name in SINGLETONS else instance),
         clock=now,
-        pulse=Pulse(store, name, now),
+        pulse=Pulse(store, name, now, instance),
         stop=stop,
     )
-    context.pulse.beat(now=True)
     try:
-        _work(name, replay, notify_replayed)(context)
-    except AssignmentLost as error:
+        _alone(context, instance, _work(name, replay, notify_replayed))
+        context.pulse.state = "stopped"
+    except (AssignmentLost, LeaseLost) as error:
         logging.getLogger(name).warning("%s", error)
         raise
     finally:
-        context.pulse.note = "stopped" if stop.is_set() else context.pulse.note
-        context.pulse.beat(now=True)
+        with suppress(StoreError):  # what ended the stage is told, not what follows from it
+            context.pulse.beat(now=True)
         context.log.close()
         store.close()
+
+
+def _alone(context: Context, instance: str, work: Callable[[Context], None]) -> None:
+    """The work of a stage; a singleton's only under its lease. Raises LeaseLost."""
+    name, pulse = context.pulse.stage, context.pulse
+    if name not in SINGLETONS:
+        pulse.works()
+        work(context)
+        return
+    assert isinstance(context.stop, lease.Stop)
+    mine = lease.Lease(context.store, name, instance, lease.LEASE_S)
+    if lease.wait(mine, context.stop, pulse.waits):
+        with lease.held(mine, context.store, context.stop):
+            pulse.works()
+            work(context)
 
 
 def _work(name: str, replay: Replay | None, notify_replayed: bool) -> Callable[[Context], None]:

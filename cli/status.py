@@ -28,9 +28,9 @@ def run(place: Place, settings: Settings) -> int:
     alive = True
     for stage in stages:
         quiet_s = (at - stage.beat_at).total_seconds()
-        running = quiet_s < STALE_S and stage.note != "stopped"
+        running = quiet_s < STALE_S and stage.state != "stopped"
         alive &= running
-        state = "running" if running else f"not running for {quiet_s:.0f} s"
+        state = {"works": "running", "waits": "waiting"}[stage.state] if running else f"not running for {quiet_s:.0f} s"
         numbers = (stage.pid, stage.processed, stage.lag, stage.dead_letters, stage.memory_mb)
         table.add_row(stage.name, state, *(str(number) for number in numbers), stage.note)
     console = Console()

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import psutil
@@ -13,13 +13,16 @@ from moodwire.store import schema
 from moodwire.store.db import Store, upsert
 
 BEAT_S = 1.0
+FORGET = timedelta(hours=1)  # an instance that is gone, where another of its stage runs
 
 
 class Pulse:
     """One stage's health; `beat()` is cheap and writes at most once a second."""
 
-    def __init__(self, store: Store, stage: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, stage: str, clock: Callable[[], datetime], instance: str = "") -> None:
         self.stage = stage
+        self.instance = instance  # its name among those of its stage
+        self.state = "works"
         self.lag: Callable[[], int] = lambda: 0
         self.note = ""
         self._store = store
@@ -36,27 +39,49 @@ class Pulse:
     def dead_letter(self) -> None:
         self._dead += 1
 
+    def waits(self, why: str) -> None:
+        """For its lease: under a name of its own, for the one who works may have the same."""
+        self.state, self.note = "waits", why
+        own, self.instance = self.instance, f"{self.instance} #{os.getpid()}"
+        self.beat()
+        self.instance = own
+
+    def works(self) -> None:
+        self.state, self.note = "works", ""
+        self.beat(now=True)
+
     def beat(self, now: bool = False) -> None:
         if not now and time.monotonic() < self._next:
             return
         self._next = time.monotonic() + BEAT_S
+        at = self._clock()
         row = {
             "name": self.stage,
+            "instance": self.instance,
+            "state": self.state,
             "pid": os.getpid(),
             "started_at": self._started,
-            "beat_at": self._clock(),
+            "beat_at": at,
             "processed": self._count,
             "dead_letters": self._dead,
             "lag": self.lag(),
             "memory_mb": self._process.memory_info().rss // 2**20,
             "note": self.note,
         }
+        s = schema.stages.c
+        others = sa.and_(s.name == self.stage, s.instance != self.instance)
+        mine = f"{self.instance} #{os.getpid()}"  # as which it waited
+        gone = sa.or_(s.state == "stopped", s.beat_at < at - FORGET, s.instance == mine)
         with self._store.write() as connection:
             upsert(connection, schema.stages, [row])
+            if self.state == "works":
+                connection.execute(sa.delete(schema.stages).where(others, gone))
 
 
 class StageHealth(NamedTuple):
     name: str
+    instance: str
+    state: str  # works, waits, stopped
     pid: int
     started_at: datetime
     beat_at: datetime
@@ -69,5 +94,5 @@ class StageHealth(NamedTuple):
 
 def stage_health(store: Store) -> list[StageHealth]:
     with store.read() as connection:
-        rows = connection.execute(sa.select(schema.stages).order_by(schema.stages.c.name))
+        rows = connection.execute(sa.select(schema.stages).order_by(schema.stages.c.name, schema.stages.c.instance))
         return [StageHealth(*row) for row in rows]

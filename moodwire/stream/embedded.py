@@ -254,7 +254,8 @@ def _transaction(database: sqlite3.Connection, topic: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            database.execute("ROLLBACK")
+            if database.in_transaction:  # on a full disk SQLite has ended it by itself
+                database.execute("ROLLBACK")
             raise
         database.execute("COMMIT")
     except sqlite3.Error as error:
