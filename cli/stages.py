@@ -4,18 +4,20 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from moodwire.errors import AssignmentLost, BadInput, LeaseLost, StoreError, StreamError
-from moodwire.settings import Place, Settings
+from moodwire import loglines, metrics
+from moodwire.errors import AssignmentLost, BadInput, ConfigError, LeaseLost, StoreError, StreamError
+from moodwire.lookout import Lookout
+from moodwire.settings import Heartbeat, Place, Settings
 from moodwire.stage import Context
 from moodwire.store import lease
 from moodwire.store.db import Store
@@ -71,15 +73,13 @@ def run_stage(
     name: str, place: Place, settings: Settings, replay: Replay | None = None, notify_replayed: bool = False
 ) -> None:
     """Until SIGTERM or SIGINT, or until the parent is gone; then what is in hand is finished."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    for chatty in ("alembic", "httpx", "kafka"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    instance = instance_of(settings)
+    loglines.begin(name, instance, settings.log.level)
     stop = lease.Stop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
     _watch_parent(stop)
     store = open_store(place, settings)
-    instance = instance_of(settings)
     context = Context(
         place=place,
         settings=settings,
@@ -90,24 +90,50 @@ def run_stage(
         pulse=Pulse(store, name, now, instance),
         stop=stop,
     )
+    server = _served(name, settings, context.pulse)
+    over = threading.Event()
     try:
-        _alone(context, instance, _work(name, replay, notify_replayed))
+        _alone(context, instance, _work(name, replay, notify_replayed), over)
         context.pulse.state = "stopped"
     except (AssignmentLost, LeaseLost) as error:
         logging.getLogger(name).warning("%s", error)
         raise
     finally:
+        over.set()
+        if server is not None:
+            server.shutdown()
+            server.server_close()
         with suppress(StoreError):  # what ended the stage is told, not what follows from it
             context.pulse.beat(now=True)
         context.log.close()
         store.close()
 
 
-def _alone(context: Context, instance: str, work: Callable[[Context], None]) -> None:
-    """The work of a stage; a singleton's only under its lease. Raises LeaseLost."""
+def _served(name: str, settings: Settings, pulse: Pulse) -> ThreadingHTTPServer | None:
+    """/metrics and /health of a stage, where they are wanted."""
+    host, port = settings.metrics.host, settings.metrics.port
+    if not port:
+        return None
+    try:
+        server = metrics.serve(host, port + STAGES.index(name), pulse.metrics, pulse.health)
+    except OSError as error:
+        raise ConfigError([f"metrics.host {host}: nothing can listen there: {error}; 127.0.0.1 is usual"]) from error
+    where = f"http://{host}:{server.server_address[1]}"
+    logging.getLogger("metrics").info("%s/metrics and %s/health", where, where)
+    return server
+
+
+def _alone(context: Context, instance: str, work: Callable[[Context], None], over: threading.Event) -> None:
+    """The work of a stage, a singleton's under its lease; until `over` it looks at the others. Raises LeaseLost."""
     name, pulse = context.pulse.stage, context.pulse
+
+    def look(heartbeat: Heartbeat | None) -> None:
+        lookout = Lookout(context.store, context.clock, pulse.metrics, heartbeat)
+        threading.Thread(target=lookout.run, args=(over,), name="lookout", daemon=True).start()
+
     if name not in SINGLETONS:
         pulse.works()
+        look(None)
         work(context)
         return
     assert isinstance(context.stop, lease.Stop)
@@ -115,6 +141,8 @@ def _alone(context: Context, instance: str, work: Callable[[Context], None]) -> 
     if lease.wait(mine, context.stop, pulse.waits):
         with lease.held(mine, context.store, context.stop):
             pulse.works()
+            # The alerts stage gives the sign of life: that it lives is what must be known above all.
+            look(context.settings.heartbeat if name == "alerts" else None)
             work(context)
 
 

@@ -23,7 +23,7 @@ def run(place: Place, settings: Settings) -> int:
     at = now()
     stages = stage_health(store)
     table = Table(box=None, pad_edge=False)
-    for name in ("stage", "state", "pid", "processed", "behind", "dead letters", "memory MB", "note"):
+    for name in ("stage", "instance", "state", "pid", "processed", "behind", "dead letters", "memory MB", "note"):
         table.add_column(name, justify="right" if name in {"pid", "processed", "behind", "memory MB"} else "left")
     alive = True
     for stage in stages:
@@ -32,7 +32,7 @@ def run(place: Place, settings: Settings) -> int:
         alive &= running
         state = {"works": "running", "waits": "waiting"}[stage.state] if running else f"not running for {quiet_s:.0f} s"
         numbers = (stage.pid, stage.processed, stage.lag, stage.dead_letters, stage.memory_mb)
-        table.add_row(stage.name, state, *(str(number) for number in numbers), stage.note)
+        table.add_row(stage.name, stage.instance, state, *(str(number) for number in numbers), stage.note)
     console = Console()
     if not stages:
         console.print(f"no stage has run on {place.data} yet: start them with `moodwire up`")

@@ -253,6 +253,25 @@ class Dashboard(Section, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8050
 
 
+class Metrics(Section, frozen=True, kw_only=True):
+    """Where each stage serves /metrics and /health."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65530)] = 9180  # ingest's; the others' follow; 0: none
+
+
+class Heartbeat(Section, frozen=True, kw_only=True):
+    """The sign of life that the alerts stage gives while every stage is alive: whoever misses it wakes somebody."""
+
+    url: str = ""  # gets a POST
+    file: str = ""  # is written anew
+    interval_s: Seconds = 60.0
+
+
+class Log(Section, frozen=True, kw_only=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 class Fetching(Section, frozen=True, kw_only=True):
     timeout_s: Seconds = 20.0
     max_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 5_000_000
@@ -279,6 +298,9 @@ class Settings(Section, frozen=True, kw_only=True):
     retention: Retention = Retention()
     dashboard: Dashboard = Dashboard()
     fetching: Fetching = Fetching()
+    metrics: Metrics = Metrics()
+    heartbeat: Heartbeat = Heartbeat()
+    log: Log = Log()
 
 
 class Place(msgspec.Struct, frozen=True):

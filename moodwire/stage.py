@@ -2,13 +2,15 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
 from moodwire.errors import BadInput, Rebalanced
-from moodwire.records import AnyRecord, DeadLetter, decode, encode
+from moodwire.records import AnyRecord, Article, DeadLetter, Scored, Tick, decode, encode
 from moodwire.settings import Place, Settings
 from moodwire.store.db import Store
 from moodwire.store.health import Pulse
@@ -56,17 +58,44 @@ def consume(  # the order in here is the order of writes of the design: store, a
     member it goes on.
     """
     with context.log.consumer(topic, group) as consumer:
-        context.pulse.lag = consumer.lag
+        context.pulse.lags, context.pulse.queued = consumer.lags, consumer.queued
         while not context.stop.is_set():
             messages = consumer.poll(max_records, timeout_s=0.25)
             if messages:
-                done = work(context, topic, messages, handle)
-                try:
-                    consumer.commit(done)
-                except Rebalanced as moved:  # all is idempotent: who has the records now does them again
-                    log.info("%s", moved)
+                with _measured(context, topic, messages):
+                    done = work(context, topic, messages, handle)
+                    try:
+                        consumer.commit(done)
+                    except Rebalanced as moved:  # all is idempotent: who has the records now does them again
+                        log.info("%s", moved)
                 context.pulse.processed(len(messages))
             context.pulse.beat()
+
+
+@contextmanager
+def _measured(context: Context, topic: str, messages: Sequence[Message]) -> Iterator[None]:
+    metrics, began = context.pulse.metrics, time.monotonic()
+    try:
+        yield
+    except Exception:
+        metrics.failed.inc()
+        raise
+    took_s = time.monotonic() - began
+    metrics.batch.observe(len(messages))
+    metrics.took.observe(took_s)
+    if log.isEnabledFor(logging.DEBUG):
+        first = messages[0]
+        what = {"article": first.key, "topic": topic, "partition": first.partition, "offset": first.offset}
+        log.debug("a batch, from here on", extra={**what, "records": len(messages), "seconds": round(took_s, 4)})
+
+
+def _age(context: Context, taken: Sequence[Taken]) -> None:
+    """Tells how old the oldest of a batch is; nothing of a replay, whose clock is another."""
+    for _, record in taken:
+        at = record.at if isinstance(record, Tick) else record.seen_at if isinstance(record, Article | Scored) else None
+        if at is not None and not record.replayed:  # type: ignore[union-attr]
+            context.pulse.metrics.age.observe(max((context.clock() - at).total_seconds(), 0.0))
+            return
 
 
 def work(context: Context, topic: str, messages: Sequence[Message], handle: Handle) -> Mapping[int, int]:
@@ -78,6 +107,7 @@ def work(context: Context, topic: str, messages: Sequence[Message], handle: Hand
         except BadInput as error:
             bury(context, topic, message, str(error))
     finished = handle(taken) if taken else None
+    _age(context, taken)
     return {message.partition: message.offset + 1 for message in messages} if finished is None else finished
 
 
@@ -92,5 +122,7 @@ def bury(context: Context, topic: str, message: Message, reason: str) -> None:
         at=context.clock(),
         excerpt=message.value[:2048].decode("utf-8", "backslashreplace"),
     )
+    place = {"topic": topic, "partition": message.partition, "offset": message.offset}
+    log.warning("set aside: %s", reason, extra={"article": message.key, **place})
     context.log.append(DEAD_LETTERS, [(topic, encode(letter), None)])
     context.pulse.dead_letter()

@@ -2,17 +2,19 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import psutil
 import sqlalchemy as sa
 
+from moodwire.metrics import Health, Metrics
 from moodwire.store import schema
 from moodwire.store.db import Store, upsert
 
 BEAT_S = 1.0
+STILL_S = 60.0  # without a beat a stage is not well: a batch takes less
 FORGET = timedelta(hours=1)  # an instance that is gone, where another of its stage runs
 
 
@@ -23,8 +25,10 @@ class Pulse:
         self.stage = stage
         self.instance = instance  # its name among those of its stage
         self.state = "works"
-        self.lag: Callable[[], int] = lambda: 0
+        self.lags: Callable[[], Mapping[int, int]] = dict  # by partition
+        self.queued: Callable[[], int] = lambda: 0
         self.note = ""
+        self.metrics = Metrics()
         self._store = store
         self._clock = clock
         self._process = psutil.Process()
@@ -32,12 +36,21 @@ class Pulse:
         self._count = 0
         self._dead = 0
         self._next = 0.0
+        self._last = time.monotonic()
 
     def processed(self, count: int) -> None:
         self._count += count
+        self.metrics.processed.inc(count)
 
     def dead_letter(self) -> None:
         self._dead += 1
+        self.metrics.dead_letters.inc()
+
+    def health(self) -> Health:
+        """From any thread."""
+        still_s = time.monotonic() - self._last
+        fault = f"no sign of life for {still_s:.0f} s" if still_s > STILL_S and self.state != "stopped" else ""
+        return Health(self.stage, self.instance, self.state, fault, self.note)
 
     def waits(self, why: str) -> None:
         """For its lease: under a name of its own, for the one who works may have the same."""
@@ -53,8 +66,12 @@ class Pulse:
     def beat(self, now: bool = False) -> None:
         if not now and time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + BEAT_S
-        at = self._clock()
+        self._last = time.monotonic()
+        self._next = self._last + BEAT_S
+        at, lags = self._clock(), self.lags()
+        for partition, count in lags.items():
+            self.metrics.lag.labels(partition).set(count)
+        self.metrics.queued.set(self.queued())
         row = {
             "name": self.stage,
             "instance": self.instance,
@@ -64,7 +81,7 @@ class Pulse:
             "beat_at": at,
             "processed": self._count,
             "dead_letters": self._dead,
-            "lag": self.lag(),
+            "lag": sum(lags.values()),
             "memory_mb": self._process.memory_info().rss // 2**20,
             "note": self.note,
         }

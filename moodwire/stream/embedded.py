@@ -226,8 +226,11 @@ class EmbeddedConsumer:
             )
         self._committed.update(positions)
 
-    def lag(self) -> int:
-        return self._log.lag(self._topic, self._group)
+    def lags(self) -> dict[int, int]:
+        return self._log.lags(self._topic, self._group)
+
+    def queued(self) -> int:
+        return 0
 
     def close(self) -> None:
         """Nothing is held open; what was polled and not committed is read again by the next consumer."""

@@ -270,7 +270,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         self._joined = False
         self._closing = False
         self._error: Exception | None = None
-        self._last_lag = 0
+        self._last_lags: dict[int, int] = {}
         self._thread = threading.Thread(target=self._run, name=f"poll {topic}", daemon=True)
         self._thread.start()
         with self._changed:
@@ -305,12 +305,15 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         if len(ours) < len(positions):
             raise self._moved(positions)
 
-    def lag(self) -> int:
+    def lags(self) -> dict[int, int]:
         try:
-            self._last_lag = self._log.lag(self._topic, self._group)
+            self._last_lags = self._log.lags(self._topic, self._group)
         except StreamError as error:  # a figure to look at is no reason to fall
             _LOG.warning("%s", error)
-        return self._last_lag
+        return self._last_lags
+
+    def queued(self) -> int:
+        return len(self._queue)
 
     def taken_over(self) -> None:
         """By another consumer of this log; Kafka tells those of other processes when they commit."""

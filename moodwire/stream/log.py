@@ -27,8 +27,11 @@ class Consumer(Protocol):
     def commit(self, positions: Mapping[int, int]) -> None:
         """Keep, by partition, the offset to go on from. Raises AssignmentLost."""
 
-    def lag(self) -> int:
-        """Records between this group's commits and the end of the topic, approximately."""
+    def lags(self) -> dict[int, int]:
+        """By partition, records between this group's commits and the end of the topic, approximately."""
+
+    def queued(self) -> int:
+        """Records fetched and not given out yet."""
 
     def close(self) -> None: ...
 
