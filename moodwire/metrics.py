@@ -27,7 +27,7 @@ class Metrics:
             "age_seconds", "Since the oldest article (alerts: tick) of a batch was seen, at its commit.", _SECONDS
         )
         self.silent = Gauge(
-            "moodwire_silent", "1 for each stage that gives no sign of life.", ["stage"], registry=self.registry
+            "moodwire_silent", "1 for each stage that gives no sign of life.", ["of"], registry=self.registry
         )
 
     def _counter(self, name: str, text: str) -> Counter:

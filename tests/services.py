@@ -139,6 +139,7 @@ class Postgres(Service):
             user = "postgres"
             os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
         self.port = free_port()
+        self.program = found[-1]
         data = folder / "data"
         make = [str(found[-1].with_name("initdb")), "-D", str(data), "-U", "moodwire", "-A", "trust", "-E", "UTF8"]
         drop = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--"] if user else []

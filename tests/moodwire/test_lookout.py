@@ -59,7 +59,7 @@ class Flow:
         self.lookout.look()
 
     def dead(self) -> float | None:
-        return self.metrics.registry.get_sample_value("moodwire_silent", {"stage": "trends"})
+        return self.metrics.registry.get_sample_value("moodwire_silent", {"of": "trends"})
 
 
 def test_a_dead_stage_is_told_and_no_sign_of_life_is_given(
