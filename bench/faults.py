@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests.faults import flow
 from tests.faults.flow import LOCAL, Kind, differences, plan_of, run
 
 KINDS = (LOCAL, Kind("kafka", "postgresql"), Kind("embedded", "postgresql"), Kind("kafka", "sqlite"))
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=100, help="at least so many")
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     options = parser.parse_args()
+    flow.LIMIT_S = 1800.0  # however busy the machine is
     struck: Counter[str] = Counter()
     lost = doubled = unburied = 0
     with tempfile.TemporaryDirectory() as folder:

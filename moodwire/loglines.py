@@ -28,3 +28,4 @@ def begin(stage: str, instance: str, level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # it warns of each pause of a busy machine

@@ -63,7 +63,49 @@ class Files(Source, frozen=True, kw_only=True, tag="files"):
         return Path(url2pathname(urlsplit(self.url).path))
 
 
-AnySource = Source | Sitemap | ListPage | JsonApi | Files
+class Security(Section, frozen=True, kw_only=True):
+    """How to speak to Kafka; given to kafka-python as it is."""
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_plain_username: str | None = None
+    sasl_plain_password: str | None = None  # better: MOODWIRE_STREAM_PASSWORD
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_password: str | None = None
+    ssl_check_hostname: bool = True
+
+
+class KafkaTopic(Source, frozen=True, kw_only=True, tag="kafka"):
+    """A topic of yours with news in it, JSON objects. The fields are dotted paths in a record."""
+
+    url: Annotated[str, msgspec.Meta(pattern=r"^kafka://[^/\s]+/[A-Za-z0-9._-]+$")]  # kafka://host:9092,host:9092/topic
+    interval_s: Seconds = 5
+    articles: bool = False
+    title: str = "title"
+    body: str = ""
+    address: str = ""
+    id: str = ""
+    publisher: str = ""  # who brought it; empty: the source's name
+    language: str = ""
+    tickers: str = ""  # a list, or a text with spaces or commas between
+    published_at: str = ""  # empty, or not there: the record's own time
+    time_format: str = (
+        ""  # ISO 8601 or seconds since 1970; ms: milliseconds; else as for strptime, UTC if it has no zone
+    )
+    security: Security | None = None  # none: that of [stream.security]
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        return tuple(urlsplit(self.url).netloc.split(","))
+
+    @property
+    def topic(self) -> str:
+        return urlsplit(self.url).path.removeprefix("/")
+
+
+AnySource = Source | Sitemap | ListPage | JsonApi | Files | KafkaTopic
 
 
 class Company(Section, frozen=True, kw_only=True):
@@ -208,20 +250,6 @@ class QuietHours(Section, frozen=True, kw_only=True):
 
 class Store(Section, frozen=True, kw_only=True):
     url: str = ""  # SQLAlchemy address; empty: moodwire.db in the data folder
-
-
-class Security(Section, frozen=True, kw_only=True):
-    """How to speak to Kafka; given to kafka-python as it is."""
-
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    sasl_plain_username: str | None = None
-    sasl_plain_password: str | None = None  # better: MOODWIRE_STREAM_PASSWORD
-    ssl_cafile: str | None = None
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    ssl_password: str | None = None
-    ssl_check_hostname: bool = True
 
 
 class Stream(Section, frozen=True, kw_only=True):
