@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -49,21 +49,25 @@ def consume(  # the order in here is the order of writes of the design: store, a
     group: str,
     handle: Handle,
     max_records: int = 2000,
+    ahead: Callable[[], Collection[int]] = tuple,
 ) -> None:
     """Until the stop: read `topic`, hand each batch to `handle`, which stores and then appends, then commit.
 
     `handle` may return the positions to commit where it has not finished with all of the batch: by partition, the
-    offset to go on from. A message that is no record becomes a dead letter.
+    offset to go on from. A message that is no record becomes a dead letter. ahead: the partitions of which it wants
+    no more for now.
     Raises AssignmentLost when another consumer took over the group; where only a part of the topic went to another
     member it goes on.
     """
     with context.log.consumer(topic, group) as consumer:
         context.pulse.lags, context.pulse.queued = consumer.lags, consumer.queued
+        finished = Finished()
         while not context.stop.is_set():
+            consumer.hold(ahead())
             messages = consumer.poll(max_records, timeout_s=0.25)
             if messages:
                 with _measured(context, topic, messages):
-                    done = work(context, topic, messages, handle)
+                    done = work(context, topic, messages, handle, finished)
                     try:
                         consumer.commit(done)
                     except Rebalanced as moved:  # all is idempotent: who has the records now does them again
@@ -98,7 +102,30 @@ def _age(context: Context, taken: Sequence[Taken]) -> None:
             return
 
 
-def work(context: Context, topic: str, messages: Sequence[Message], handle: Handle) -> Mapping[int, int]:
+class Finished:
+    """How far a topic was worked off, by partition, where a handler may keep records back. Pure."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, int] = {}  # the highest offset handed over of what the handler has not finished with
+
+    def positions(
+        self, messages: Sequence[Message], taken: Sequence[Taken], finished: Mapping[int, int] | None
+    ) -> dict[int, int]:
+        """What to commit after a batch: a record that could not be read is passed over, but not one kept back."""
+        handed = {message.partition: message.offset for message, _ in taken}
+        done = {partition: offset + 1 for partition, offset in handed.items()} if finished is None else finished
+        self._kept |= handed
+        for partition, position in done.items():
+            if position > self._kept.get(partition, -1):
+                self._kept.pop(partition, None)
+        ends = {message.partition: message.offset + 1 for message in messages}
+        whole = {partition: end for partition, end in ends.items() if partition not in self._kept}
+        return {**done, **whole}
+
+
+def work(
+    context: Context, topic: str, messages: Sequence[Message], handle: Handle, finished: Finished
+) -> Mapping[int, int]:
     """Hand on what can be read; returns the positions to commit."""
     taken: list[Taken] = []
     for message in messages:
@@ -106,9 +133,9 @@ def work(context: Context, topic: str, messages: Sequence[Message], handle: Hand
             taken.append(Taken(message, decode(message.value)))
         except BadInput as error:
             bury(context, topic, message, str(error))
-    finished = handle(taken) if taken else None
+    done = handle(taken) if taken else {}
     _age(context, taken)
-    return {message.partition: message.offset + 1 for message in messages} if finished is None else finished
+    return finished.positions(messages, taken, done)
 
 
 def bury(context: Context, topic: str, message: Message, reason: str) -> None:

@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -225,6 +225,9 @@ class EmbeddedConsumer:
                 [(self._topic, self._group, partition, offset) for partition, offset in positions.items()],
             )
         self._committed.update(positions)
+
+    def hold(self, partitions: Collection[int]) -> None:
+        """Nothing is fetched ahead; the partitions share their offsets and are read together."""
 
     def lags(self) -> dict[int, int]:
         return self._log.lags(self._topic, self._group)

@@ -1,6 +1,7 @@
 """Windows against the definitions of the design, and what must not change them."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from moodwire.stream.log import Message
 from tests.helpers import after, context, scored
 from trends import stage
 from trends.count import Progress, step
+from trends.merge import Merge
 
 FRESH = timedelta(hours=2)
 
@@ -32,7 +34,7 @@ def run(folder: Path, records: list[Scored], cuts: list[int]) -> tuple[list[Wind
                 Taken(Message(0, i, "k", b""), record)
                 for i, record in list(enumerate(records))[position : position + size]
             ]
-            stage.handler(c)(taken)
+            stage.handler(c, Merge(1))(taken)
             position += size
     frame = queries.windows(c.store)
     names = [name for name in Window.__struct_fields__ if name in frame.columns]
@@ -95,21 +97,23 @@ def test_windows_are_those_of_the_definition_however_the_topic_is_cut(
     assert found == by_definition(records)
 
 
+def at_ticks(out: Sequence[Window | Tick]) -> list[tuple[Tick, dict[tuple[str, object], Window]]]:
+    """What a detector sees at each tick."""
+    state: dict[tuple[str, object], Window] = {}
+    seen = []
+    for record in out:
+        if isinstance(record, Window):
+            state[record.series, record.start] = record
+        else:
+            seen.append((record, dict(state)))
+    return seen
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records_of, st.lists(st.integers(1, 5), max_size=12))
 def test_what_a_detector_sees_at_a_tick_does_not_depend_on_the_cuts(
     tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[int, str, tuple[str, ...], int, int]], cuts: list[int]
 ) -> None:
-    def at_ticks(out: list[Window | Tick]) -> list[object]:
-        state: dict[tuple[str, object], Window] = {}
-        seen: list[object] = []
-        for record in out:
-            if isinstance(record, Window):
-                state[record.series, record.start] = record
-            else:
-                seen.append((record, dict(state)))
-        return seen
-
     records = made(plan)
     _, whole = run(tmp_path_factory.mktemp("w"), records, [])
     _, parts = run(tmp_path_factory.mktemp("w"), records, cuts)
@@ -120,7 +124,7 @@ def test_a_repeated_stretch_changes_nothing(tmp_path: Path) -> None:
     c = context(tmp_path)
     records = [scored(n, n * 10.0) for n in range(10)]
     store_scores(c.store, records, FRESH)
-    handle = stage.handler(c)
+    handle = stage.handler(c, Merge(1))
     taken = [Taken(Message(0, n, "k", b""), record) for n, record in enumerate(records)]
     handle(taken)
     before = queries.windows(c.store)
