@@ -14,7 +14,13 @@ from pathlib import Path
 from tests.faults import flow
 from tests.faults.flow import LOCAL, Kind, differences, plan_of, run
 
-KINDS = (LOCAL, Kind("kafka", "postgresql"), Kind("embedded", "postgresql"), Kind("kafka", "sqlite"))
+KINDS = (
+    LOCAL,
+    Kind("kafka", "postgresql", partitions=3),
+    Kind("kafka", "postgresql"),
+    Kind("embedded", "postgresql"),
+    Kind("kafka", "sqlite"),
+)
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from tests.faults.flow import (
     windows_of,
 )
 
-SERVED = Kind("kafka", "postgresql")
-KINDS = (LOCAL, SERVED, Kind("embedded", "postgresql"), Kind("kafka", "sqlite"))
+SERVED = Kind("kafka", "postgresql", partitions=3)
+KINDS = (LOCAL, SERVED, Kind("kafka", "postgresql"), Kind("embedded", "postgresql"), Kind("kafka", "sqlite"))
 SAMPLES = {
     LOCAL: [
         Fault(0, "kill", "ingest", "append", 6),
@@ -82,7 +82,7 @@ def test_faults_lose_and_double_nothing(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", [*KINDS, Kind("kafka", "postgresql", 3)], ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("seed", range(3))
 def test_seeded_faults_lose_and_double_nothing(
     seed: int, kind: Kind, in_peace: Outcome, tmp_path_factory: pytest.TempPathFactory

@@ -23,8 +23,11 @@ def run(context: Context) -> None:
     consume(context, "scored", NAME, handler(context, merge), ahead=merge.ahead)
 
 
-def handler(context: Context, merge: Merge[Scored | Heartbeat]) -> Callable[[Sequence[Taken]], Mapping[int, int]]:
+def handler(
+    context: Context, merge: Merge[Scored | Heartbeat] | None = None
+) -> Callable[[Sequence[Taken]], Mapping[int, int]]:
     """What is done with a batch, from where the store says the stage had come to; gives what is finished with."""
+    merge = merge or Merge(context.log.partitions("scored"))
     last_tick, consumed = load_positions(context.store, NAME)
     progress = Progress(1, context.settings.windows.tick_s, last_tick, consumed)
 

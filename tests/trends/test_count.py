@@ -17,7 +17,6 @@ from moodwire.stream.log import Message
 from tests.helpers import after, context, scored
 from trends import stage
 from trends.count import Progress, step
-from trends.merge import Merge
 
 FRESH = timedelta(hours=2)
 
@@ -34,7 +33,7 @@ def run(folder: Path, records: list[Scored], cuts: list[int]) -> tuple[list[Wind
                 Taken(Message(0, i, "k", b""), record)
                 for i, record in list(enumerate(records))[position : position + size]
             ]
-            stage.handler(c, Merge(1))(taken)
+            stage.handler(c)(taken)
             position += size
     frame = queries.windows(c.store)
     names = [name for name in Window.__struct_fields__ if name in frame.columns]
@@ -124,7 +123,7 @@ def test_a_repeated_stretch_changes_nothing(tmp_path: Path) -> None:
     c = context(tmp_path)
     records = [scored(n, n * 10.0) for n in range(10)]
     store_scores(c.store, records, FRESH)
-    handle = stage.handler(c, Merge(1))
+    handle = stage.handler(c)
     taken = [Taken(Message(0, n, "k", b""), record) for n, record in enumerate(records)]
     handle(taken)
     before = queries.windows(c.store)
