@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.stages import now, open_store
-from ingest import files, parse
+from ingest import files, kafka_source, parse
 from ingest.clean import Item, Refused, draft, plain
 from ingest.fetch import Failed, Fetched, Fetcher
 from ingest.health import USUAL, usual
 from moodwire.errors import BadInput
-from moodwire.settings import Files, Place, Settings, Sitemap, Source, host_of
+from moodwire.settings import Files, KafkaTopic, Place, Settings, Sitemap, Source, host_of
 from moodwire.store.articles import feed_states
 from moodwire.store.sources import Day, days_of
 
@@ -40,6 +40,8 @@ class Tester:
         source = _named(self.settings, name_or_url)
         if isinstance(source, Files):
             return self._files(source)
+        if isinstance(source, KafkaTopic):
+            return self._topic(source)
         fetched = self.fetcher.get(source.url)
         if isinstance(fetched, Failed):
             self._say(f"{source.url}: {fetched.reason}")
@@ -75,6 +77,20 @@ class Tester:
                     elif line.item is None:
                         self._say(f"  {path.name}:{line.number}: {line.fault}")
         self._say(f"{source.path}: {count} lines")
+        return source
+
+    def _topic(self, source: KafkaTopic) -> Source | None:
+        """What a topic begins with."""
+        security = source.security or self.settings.stream.security
+        portion = next(kafka_source.portions(source, security, {}), None)
+        if portion is None:
+            self._say(f"{source.url}: there is nothing in it yet")
+            return None
+        for place, item, _ in portion.records[:SHOWN]:
+            if isinstance(item, Refused):
+                self._say(f"  {source.topic}/{place}: {item.reason}")
+            else:
+                self._show(item)
         return source
 
     def _show(self, item: Item) -> None:

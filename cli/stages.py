@@ -5,24 +5,29 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from moodwire.errors import AssignmentLost, BadInput, StreamError
-from moodwire.settings import Place, Settings
+from moodwire import loglines, metrics
+from moodwire.errors import AssignmentLost, BadInput, ConfigError, LeaseLost, StoreError, StreamError
+from moodwire.lookout import Lookout
+from moodwire.settings import Heartbeat, Place, Settings
 from moodwire.stage import Context
+from moodwire.store import lease
 from moodwire.store.db import Store
 from moodwire.store.health import Pulse
 from moodwire.stream.embedded import EmbeddedLog
 from moodwire.stream.log import Log
 
 STAGES = ("ingest", "classifier", "trends", "alerts", "dashboard")  # in the order of the flow
+SINGLETONS = frozenset(("ingest", "trends", "alerts"))  # one works at a time, by a lease; others wait
 
 
 class Replay(NamedTuple):
@@ -52,9 +57,9 @@ def open_log(place: Place, settings: Settings, instance: str = "look") -> Log:
     )
 
 
-def instance_of(stage: str, settings: Settings) -> str:
-    """Classifiers share the work, each by a name of its own; of the other stages one works at a time."""
-    return (settings.stream.instance or socket.gethostname()) if stage == "classifier" else stage
+def instance_of(settings: Settings) -> str:
+    """This host's name among those that run the same stages."""
+    return settings.stream.instance or socket.gethostname()
 
 
 def open_store(place: Place, settings: Settings) -> Store:
@@ -69,10 +74,9 @@ def run_stage(
     name: str, place: Place, settings: Settings, replay: Replay | None = None, notify_replayed: bool = False
 ) -> None:
     """Until SIGTERM or SIGINT, or until the parent is gone; then what is in hand is finished."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    for chatty in ("alembic", "httpx", "kafka"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    stop = threading.Event()
+    instance = instance_of(settings)
+    loglines.begin(name, instance, settings.log.level)
+    stop = lease.Stop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
     _watch_parent(stop)
@@ -82,22 +86,66 @@ def run_stage(
         place=place,
         settings=settings,
         store=store,
-        log=open_log(place, settings, instance_of(name, settings)),
+        # Of a singleton one works at a time: whichever it is, Kafka knows it as the one that was there before.
+        log=open_log(place, settings, name if name in SINGLETONS else instance),
         clock=now,
-        pulse=Pulse(store, name, now),
+        pulse=Pulse(store, name, now, instance),
         stop=stop,
     )
-    context.pulse.beat(now=True)
+    server = _served(name, settings, context.pulse)
+    over = threading.Event()
     try:
-        _work(name, replay, notify_replayed)(context)
-    except AssignmentLost as error:
+        _alone(context, instance, _work(name, replay, notify_replayed), over)
+        context.pulse.state = "stopped"
+    except (AssignmentLost, LeaseLost) as error:
         logging.getLogger(name).warning("%s", error)
         raise
     finally:
-        context.pulse.note = "stopped" if stop.is_set() else context.pulse.note
-        context.pulse.beat(now=True)
+        over.set()
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+        with suppress(StoreError):  # what ended the stage is told, not what follows from it
+            context.pulse.beat(now=True)
         context.log.close()
         store.close()
+
+
+def _served(name: str, settings: Settings, pulse: Pulse) -> ThreadingHTTPServer | None:
+    """/metrics and /health of a stage, where they are wanted."""
+    host, port = settings.metrics.host, settings.metrics.port
+    if not port:
+        return None
+    try:
+        server = metrics.serve(host, port + STAGES.index(name), pulse.metrics, pulse.health)
+    except OSError as error:
+        raise ConfigError([f"metrics.host {host}: nothing can listen there: {error}; 127.0.0.1 is usual"]) from error
+    where = f"http://{host}:{server.server_address[1]}"
+    logging.getLogger("metrics").info("%s/metrics and %s/health", where, where)
+    return server
+
+
+def _alone(context: Context, instance: str, work: Callable[[Context], None], over: threading.Event) -> None:
+    """The work of a stage, a singleton's under its lease; until `over` it looks at the others. Raises LeaseLost."""
+    name, pulse = context.pulse.stage, context.pulse
+
+    def look(heartbeat: Heartbeat | None) -> None:
+        lookout = Lookout(context.store, context.clock, pulse.metrics, heartbeat)
+        threading.Thread(target=lookout.run, args=(over,), name="lookout", daemon=True).start()
+
+    if name not in SINGLETONS:
+        pulse.works()
+        look(None)
+        work(context)
+        return
+    assert isinstance(context.stop, lease.Stop)
+    mine = lease.Lease(context.store, name, instance, lease.LEASE_S)
+    if lease.wait(mine, context.stop, pulse.waits):
+        with lease.held(mine, context.store, context.stop):
+            pulse.works()
+            # The alerts stage gives the sign of life: that it lives is what must be known above all.
+            look(context.settings.heartbeat if name == "alerts" else None)
+            work(context)
 
 
 def _work(name: str, replay: Replay | None, notify_replayed: bool) -> Callable[[Context], None]:

@@ -18,21 +18,22 @@ TOPICS = ("articles", "scored", "windows")  # that stages read
 
 
 def run(place: Place, settings: Settings) -> int:
-    """0 when all stages that ever ran are alive, else 1."""
+    """0 when of each stage that ever ran an instance works, else 1."""
     store = open_store(place, settings)
     at = now()
     stages = stage_health(store)
     table = Table(box=None, pad_edge=False)
-    for name in ("stage", "state", "pid", "processed", "behind", "dead letters", "memory MB", "note"):
+    for name in ("stage", "instance", "state", "pid", "processed", "behind", "dead letters", "memory MB", "note"):
         table.add_column(name, justify="right" if name in {"pid", "processed", "behind", "memory MB"} else "left")
-    alive = True
+    working = set()
     for stage in stages:
         quiet_s = (at - stage.beat_at).total_seconds()
-        running = quiet_s < STALE_S and stage.note != "stopped"
-        alive &= running
-        state = "running" if running else f"not running for {quiet_s:.0f} s"
+        running = quiet_s < STALE_S and stage.state != "stopped"
+        if running and stage.state == "works":
+            working.add(stage.name)
+        state = {"works": "running", "waits": "waiting"}[stage.state] if running else f"not running for {quiet_s:.0f} s"
         numbers = (stage.pid, stage.processed, stage.lag, stage.dead_letters, stage.memory_mb)
-        table.add_row(stage.name, state, *(str(number) for number in numbers), stage.note)
+        table.add_row(stage.name, stage.instance, state, *(str(number) for number in numbers), stage.note)
     console = Console()
     if not stages:
         console.print(f"no stage has run on {place.data} yet: start them with `moodwire up`")
@@ -46,7 +47,7 @@ def run(place: Place, settings: Settings) -> int:
         console.print(f"feed {feed.source}: {told}", highlight=False, markup=False)
     sent = ", ".join(f"{count} {status}" for status, count in queries.deliveries(store).items())
     console.print(f"messages: {sent or 'none'}")
-    return 0 if alive else 1
+    return 0 if working == {stage.name for stage in stages} else 1
 
 
 def dead_letters(place: Place, settings: Settings) -> int:

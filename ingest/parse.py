@@ -167,17 +167,17 @@ def links(source: ListPage, data: bytes, content_type: str, now: datetime) -> Fo
 
 def api(source: JsonApi, data: bytes, content_type: str, now: datetime) -> Found:
     """The items of a JSON answer, by the paths that the source names."""
-    listed = _at(json.loads(data), source.items)
+    listed = at_path(json.loads(data), source.items)
     if not isinstance(listed, list):
         return Found([], f"no list stands at items = {source.items!r}")
     found = [
         Item(
             source=source.name,
-            title=_text(entry, source.title),
-            body=_text(entry, source.body),
-            url=_joined(source.url, _text(entry, source.address)),
-            guid=_text(entry, source.id),
-            published_at=_time_or_none(_at(entry, source.published_at) if source.published_at else None),
+            title=text_at(entry, source.title),
+            body=text_at(entry, source.body),
+            url=_joined(source.url, text_at(entry, source.address)),
+            guid=text_at(entry, source.id),
+            published_at=_time_or_none(at_path(entry, source.published_at) if source.published_at else None),
         )
         for entry in listed
     ]
@@ -322,7 +322,7 @@ def _joined(base: str, address: str) -> str:
         return ""
 
 
-def _at(value: Any, path: str) -> Any:
+def at_path(value: Any, path: str) -> Any:
     """What stands at a dotted path; None where nothing does."""
     for part in filter(None, path.split(".")):
         if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
@@ -334,8 +334,8 @@ def _at(value: Any, path: str) -> Any:
     return value
 
 
-def _text(entry: Any, path: str) -> str:
-    found = _at(entry, path) if path else None
+def text_at(entry: Any, path: str) -> str:
+    found = at_path(entry, path) if path else None
     return "" if found is None else str(found)
 
 

@@ -100,6 +100,10 @@ class _Clock:
             self._context.pulse.beat()
             self._context.stop.wait(min(left, 0.5))
 
+    def reached(self) -> datetime:
+        """A time that all articles to come are seen at or after."""
+        return self._last if self.scripted and self._last else self._context.clock()
+
     def end(self) -> datetime:
         now = self._context.clock()
         # Never ahead of the present: live news may follow.
@@ -131,6 +135,8 @@ def _file(
                 bury(context, f"{path.name}:{line.number}", made.reason, line.excerpt.encode())
         stored = stories.store(drafts, facts={_fact(path): str(new[-1].line.number)})
         drain(context.store, context.log)
+        if context.log.partitions("articles") > 1:  # one that gets no article would hold up the others' counting
+            send_heartbeat(context, clock.reached(), clock.scripted)
         context.pulse.processed(stored.new + stored.revised)
         context.pulse.beat()
         progress(new[-1].line.number)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ingest import files, parse
+from ingest import files, kafka_source, parse
 from ingest.clean import Item, Refused, by_host_s_clock, draft, item_id, look_again, mark_of, plain, unread
 from ingest.fetch import Failed, Fetched, Fetcher
 from ingest.health import USUAL, silence
@@ -21,7 +21,7 @@ from ingest.schedule import after_failure, after_success, due, pace
 from ingest.stories import StoryIndex
 from moodwire.errors import BadInput, MoodwireError
 from moodwire.records import DeadLetter, Heartbeat, encode
-from moodwire.settings import Files, Source, host_of
+from moodwire.settings import Files, KafkaTopic, Source, host_of
 from moodwire.stage import DEAD_LETTERS, Context
 from moodwire.store.articles import Draft, drain, feed_states, marks, save_feed
 from moodwire.store.db import drop_facts, facts_like
@@ -122,6 +122,9 @@ def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Sourc
     if isinstance(source, Files):
         _take_files(context, stories, source, state)
         return
+    if isinstance(source, KafkaTopic):
+        _take_topic(context, stories, source, state)
+        return
     same = state.get("url") == source.url  # another address in the configuration: nothing known is of use
     known = state if same else {}
     fetched = fetcher.get(known.get("moved_to") or source.url, known.get("etag", ""), known.get("last_modified", ""))
@@ -175,6 +178,35 @@ def _take_files(context: Context, stories: StoryIndex, source: Files, state: dic
     if gone := set(places) - {f"{prefix}{path}" for path in paths}:
         with context.store.write() as connection:
             drop_facts(connection, gone)
+    _had(context, source, state, had._replace(took_s=time.monotonic() - began), new)
+
+
+def _take_topic(context: Context, stories: StoryIndex, source: KafkaTopic, state: dict[str, Any]) -> None:
+    """Store what was added to a topic, each portion together with the offsets that it reaches."""
+    began, new = time.monotonic(), False
+    prefix, had = f"kafka:{source.name}:", Fetched(b"", "", "", "")
+    security = source.security or context.settings.stream.security
+    with context.store.read() as connection:
+        facts = facts_like(connection, prefix)
+    try:
+        reached = {int(name.removeprefix(prefix)): int(offset) for name, offset in facts.items()}
+        for portion in kafka_source.portions(source, security, reached):
+            drafts = []
+            for place, item, value in portion.records:
+                made = item if isinstance(item, Refused) else draft(item, context.clock())
+                if isinstance(made, Refused):
+                    bury(context, f"{source.name}: {source.topic}/{place}", made.reason, value)
+                else:
+                    drafts.append(made._replace(loose=not made.url))
+            places = {f"{prefix}{partition}": str(offset) for partition, offset in portion.reached.items()}
+            stored = stories.store(drafts, _succeeded(context, source, state, had, new), places)
+            new |= stored.new + stored.revised > 0
+            context.pulse.processed(stored.new + stored.revised)
+            if context.stop.is_set():
+                return
+    except BadInput as error:
+        _failed(context, source, state, str(error))
+        return
     _had(context, source, state, had._replace(took_s=time.monotonic() - began), new)
 
 

@@ -10,6 +10,7 @@ import zoneinfo
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -42,7 +43,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         where = line.group(1) if line else str(text.count("\n") + 1)
         raise ConfigError([f"{name}:{where}: not TOML: {error}"]) from error
     lines = line_numbers(text)
-    _from_environment(raw, environ)
+    _from_environment(raw, _with_files(environ))
     _kind_by_default(raw, "sources", "feed")
     _kind_by_default(raw, "rules", "surge")
     faults = [(keys, what) for keys, what in _check(raw, Settings, ())]
@@ -153,6 +154,18 @@ def _kind_by_default(raw: dict[str, Any], section: str, kind: str) -> None:
             item.setdefault("kind", kind)
 
 
+def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment, with what stands in files that MOODWIRE_…_FILE name: secrets come so. Raises ConfigError."""
+    found = dict(environ)
+    for name, path in environ.items():
+        if name.startswith("MOODWIRE_") and name.endswith("_FILE"):
+            try:
+                found[name.removesuffix("_FILE")] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError([f"{name}: {path} cannot be read: {error}"]) from error
+    return found
+
+
 def _from_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
     url, port = environ.get("MOODWIRE_STORE_URL"), environ.get("MOODWIRE_DASHBOARD_PORT")
     store, dashboard = raw.setdefault("store", {}), raw.setdefault("dashboard", {})
@@ -167,6 +180,9 @@ def _from_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
             security["sasl_plain_password"] = environ["MOODWIRE_STREAM_PASSWORD"]
     if url and isinstance(store, dict):
         store["url"] = url
+    if (password := environ.get("MOODWIRE_STORE_PASSWORD")) and isinstance(store, dict):
+        store["url"] = _with_password(str(store.get("url", "")), password)
+    _metrics_from_environment(raw.setdefault("metrics", {}), environ)
     if port and isinstance(dashboard, dict):
         dashboard["port"] = int(port) if port.isdecimal() else port
     channels = raw.get("channels", [])
@@ -176,6 +192,20 @@ def _from_environment(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
             for field in ("password", "secret", *(["url"] if channel.get("kind") == "apprise" else [])):
                 if secret := environ.get(f"{stem}_{field.upper()}"):
                     channel[field] = secret
+
+
+def _with_password(url: str, password: str) -> str:
+    """An address that names a user, with the password of that user."""
+    before, at, host = url.rpartition("@")
+    return f"{before}:{quote(password, safe='')}@{host}" if at else url
+
+
+def _metrics_from_environment(metrics: Any, environ: Mapping[str, str]) -> None:
+    host, port = environ.get("MOODWIRE_METRICS_HOST"), environ.get("MOODWIRE_METRICS_PORT")
+    if host and isinstance(metrics, dict):
+        metrics["host"] = host
+    if port and isinstance(metrics, dict):
+        metrics["port"] = int(port) if port.isdecimal() else port
 
 
 def _with_watchlist_file(raw: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list[tuple[Keys, str]]]:

@@ -5,6 +5,7 @@ MoodwireError                 exit code 1
 ├── BadInput                  3   a file, record or argument given by the user cannot be used
 ├── ModelError                4   weights missing, corrupt or unknown
 ├── StoreError                5   the store cannot be opened, is locked or is of another version
+│   └── LeaseLost             5   another instance works on this stage now; what was not kept is done there
 ├── StreamError               6   the log cannot be read or written
 │   └── AssignmentLost        6   another consumer took over this group; what it had not committed is redone there
 │       └── Rebalanced        6   a part of the topic went to another member of the group; this one can go on
@@ -38,6 +39,10 @@ class ModelError(MoodwireError):
 
 class StoreError(MoodwireError):
     exit_code = 5
+
+
+class LeaseLost(StoreError):
+    pass
 
 
 class StreamError(MoodwireError):

@@ -5,6 +5,7 @@ Tick, `alerts` carries Alert, `dead_letters` carries DeadLetter. Times are in UT
 fields.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
@@ -216,6 +217,7 @@ class DeadLetter(Record, frozen=True, kw_only=True, tag="dead_letter"):
 
 AnyRecord = Article | Heartbeat | Scored | Window | Tick | Alert | DeadLetter
 
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 
@@ -236,6 +238,10 @@ def encode(record: AnyRecord) -> bytes:
 
 def decode(data: bytes) -> AnyRecord:
     """The record in `data`. Raises BadInput saying what is wrong with it."""
+    if len(data) > MAX_RECORD_BYTES:
+        raise BadInput(f"not a moodwire record: {len(data)} bytes are over the cap of {MAX_RECORD_BYTES}")
+    if b"u0000" in data and _NUL.search(data):
+        raise BadInput("not a moodwire record: it holds a NUL character, which PostgreSQL cannot keep")
     try:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

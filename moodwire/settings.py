@@ -63,7 +63,49 @@ class Files(Source, frozen=True, kw_only=True, tag="files"):
         return Path(url2pathname(urlsplit(self.url).path))
 
 
-AnySource = Source | Sitemap | ListPage | JsonApi | Files
+class Security(Section, frozen=True, kw_only=True):
+    """How to speak to Kafka; given to kafka-python as it is."""
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_plain_username: str | None = None
+    sasl_plain_password: str | None = None  # better: MOODWIRE_STREAM_PASSWORD
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_password: str | None = None
+    ssl_check_hostname: bool = True
+
+
+class KafkaTopic(Source, frozen=True, kw_only=True, tag="kafka"):
+    """A topic of yours with news in it, JSON objects. The fields are dotted paths in a record."""
+
+    url: Annotated[str, msgspec.Meta(pattern=r"^kafka://[^/\s]+/[A-Za-z0-9._-]+$")]  # kafka://host:9092,host:9092/topic
+    interval_s: Seconds = 5
+    articles: bool = False
+    title: str = "title"
+    body: str = ""
+    address: str = ""
+    id: str = ""
+    publisher: str = ""  # who brought it; empty: the source's name
+    language: str = ""
+    tickers: str = ""  # a list, or a text with spaces or commas between
+    published_at: str = ""  # empty, or not there: the record's own time
+    time_format: str = (
+        ""  # ISO 8601 or seconds since 1970; ms: milliseconds; else as for strptime, UTC if it has no zone
+    )
+    security: Security | None = None  # none: that of [stream.security]
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        return tuple(urlsplit(self.url).netloc.split(","))
+
+    @property
+    def topic(self) -> str:
+        return urlsplit(self.url).path.removeprefix("/")
+
+
+AnySource = Source | Sitemap | ListPage | JsonApi | Files | KafkaTopic
 
 
 class Company(Section, frozen=True, kw_only=True):
@@ -223,20 +265,6 @@ class Store(Section, frozen=True, kw_only=True):
     url: str = ""  # SQLAlchemy address; empty: moodwire.db in the data folder
 
 
-class Security(Section, frozen=True, kw_only=True):
-    """How to speak to Kafka; given to kafka-python as it is."""
-
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    sasl_plain_username: str | None = None
-    sasl_plain_password: str | None = None  # better: MOODWIRE_STREAM_PASSWORD
-    ssl_cafile: str | None = None
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    ssl_password: str | None = None
-    ssl_check_hostname: bool = True
-
-
 class Stream(Section, frozen=True, kw_only=True):
     kind: Literal["embedded", "kafka"] = "embedded"
     servers: tuple[str, ...] = ()  # host:port; Kafka only, as all that follows
@@ -276,6 +304,25 @@ class Dashboard(Section, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8050
 
 
+class Metrics(Section, frozen=True, kw_only=True):
+    """Where each stage serves /metrics and /health."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65530)] = 9180  # ingest's; the others' follow; 0: none
+
+
+class Heartbeat(Section, frozen=True, kw_only=True):
+    """The sign of life that the alerts stage gives while every stage is alive: whoever misses it wakes somebody."""
+
+    url: str = ""  # gets a POST
+    file: str = ""  # is written anew
+    interval_s: Seconds = 60.0
+
+
+class Log(Section, frozen=True, kw_only=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 class Fetching(Section, frozen=True, kw_only=True):
     timeout_s: Seconds = 20.0
     max_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 5_000_000
@@ -303,6 +350,9 @@ class Settings(Section, frozen=True, kw_only=True):
     retention: Retention = Retention()
     dashboard: Dashboard = Dashboard()
     fetching: Fetching = Fetching()
+    metrics: Metrics = Metrics()
+    heartbeat: Heartbeat = Heartbeat()
+    log: Log = Log()
 
 
 class Place(msgspec.Struct, frozen=True):

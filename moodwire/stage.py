@@ -2,13 +2,15 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
 from moodwire.errors import BadInput, Rebalanced
-from moodwire.records import AnyRecord, DeadLetter, decode, encode
+from moodwire.records import AnyRecord, Article, DeadLetter, Scored, Tick, decode, encode
 from moodwire.settings import Place, Settings
 from moodwire.store.db import Store
 from moodwire.store.health import Pulse
@@ -47,29 +49,83 @@ def consume(  # the order in here is the order of writes of the design: store, a
     group: str,
     handle: Handle,
     max_records: int = 2000,
+    ahead: Callable[[], Collection[int]] = tuple,
 ) -> None:
     """Until the stop: read `topic`, hand each batch to `handle`, which stores and then appends, then commit.
 
     `handle` may return the positions to commit where it has not finished with all of the batch: by partition, the
-    offset to go on from. A message that is no record becomes a dead letter.
+    offset to go on from. A message that is no record becomes a dead letter. ahead: the partitions of which it wants
+    no more for now.
     Raises AssignmentLost when another consumer took over the group; where only a part of the topic went to another
     member it goes on.
     """
     with context.log.consumer(topic, group) as consumer:
-        context.pulse.lag = consumer.lag
+        context.pulse.lags, context.pulse.queued = consumer.lags, consumer.queued
+        finished = Finished()
         while not context.stop.is_set():
+            consumer.hold(ahead())
             messages = consumer.poll(max_records, timeout_s=0.25)
             if messages:
-                done = work(context, topic, messages, handle)
-                try:
-                    consumer.commit(done)
-                except Rebalanced as moved:  # all is idempotent: who has the records now does them again
-                    log.info("%s", moved)
+                with _measured(context, topic, messages):
+                    done = work(context, topic, messages, handle, finished)
+                    try:
+                        consumer.commit(done)
+                    except Rebalanced as moved:  # all is idempotent: who has the records now does them again
+                        log.info("%s", moved)
                 context.pulse.processed(len(messages))
             context.pulse.beat()
 
 
-def work(context: Context, topic: str, messages: Sequence[Message], handle: Handle) -> Mapping[int, int]:
+@contextmanager
+def _measured(context: Context, topic: str, messages: Sequence[Message]) -> Iterator[None]:
+    metrics, began = context.pulse.metrics, time.monotonic()
+    try:
+        yield
+    except Exception:
+        metrics.failed.inc()
+        raise
+    took_s = time.monotonic() - began
+    metrics.batch.observe(len(messages))
+    metrics.took.observe(took_s)
+    if log.isEnabledFor(logging.DEBUG):
+        first = messages[0]
+        what = {"article": first.key, "topic": topic, "partition": first.partition, "offset": first.offset}
+        log.debug("a batch, from here on", extra={**what, "records": len(messages), "seconds": round(took_s, 4)})
+
+
+def _age(context: Context, taken: Sequence[Taken]) -> None:
+    """Tells how old the oldest of a batch is; nothing of a replay, whose clock is another."""
+    for _, record in taken:
+        at = record.at if isinstance(record, Tick) else record.seen_at if isinstance(record, Article | Scored) else None
+        if at is not None and not record.replayed:  # type: ignore[union-attr]
+            context.pulse.metrics.age.observe(max((context.clock() - at).total_seconds(), 0.0))
+            return
+
+
+class Finished:
+    """How far a topic was worked off, by partition, where a handler may keep records back. Pure."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, int] = {}  # the highest offset handed over of what the handler has not finished with
+
+    def positions(
+        self, messages: Sequence[Message], taken: Sequence[Taken], finished: Mapping[int, int] | None
+    ) -> dict[int, int]:
+        """What to commit after a batch: a record that could not be read is passed over, but not one kept back."""
+        handed = {message.partition: message.offset for message, _ in taken}
+        done = {partition: offset + 1 for partition, offset in handed.items()} if finished is None else finished
+        self._kept |= handed
+        for partition, position in done.items():
+            if position > self._kept.get(partition, -1):
+                self._kept.pop(partition, None)
+        ends = {message.partition: message.offset + 1 for message in messages}
+        whole = {partition: end for partition, end in ends.items() if partition not in self._kept}
+        return {**done, **whole}
+
+
+def work(
+    context: Context, topic: str, messages: Sequence[Message], handle: Handle, finished: Finished
+) -> Mapping[int, int]:
     """Hand on what can be read; returns the positions to commit."""
     taken: list[Taken] = []
     for message in messages:
@@ -77,8 +133,9 @@ def work(context: Context, topic: str, messages: Sequence[Message], handle: Hand
             taken.append(Taken(message, decode(message.value)))
         except BadInput as error:
             bury(context, topic, message, str(error))
-    finished = handle(taken) if taken else None
-    return {message.partition: message.offset + 1 for message in messages} if finished is None else finished
+    done = handle(taken) if taken else {}
+    _age(context, taken)
+    return finished.positions(messages, taken, done)
 
 
 def bury(context: Context, topic: str, message: Message, reason: str) -> None:
@@ -92,5 +149,7 @@ def bury(context: Context, topic: str, message: Message, reason: str) -> None:
         at=context.clock(),
         excerpt=message.value[:2048].decode("utf-8", "backslashreplace"),
     )
+    place = {"topic": topic, "partition": message.partition, "offset": message.offset}
+    log.warning("set aside: %s", reason, extra={"article": message.key, **place})
     context.log.append(DEAD_LETTERS, [(topic, encode(letter), None)])
     context.pulse.dead_letter()

@@ -14,9 +14,11 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+import psutil
 import pytest
 
 JARS = Path(__file__).parent.parent / ".services" / "kafka"
@@ -45,11 +47,20 @@ class Service:
     def signal(self, number: int) -> None:
         """To the service and all that it started."""
         assert self._process is not None
-        os.killpg(self._process.pid, number)
+        service = psutil.Process(self._process.pid)
+        for process in (service, *service.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    def kill(self) -> None:
+        """At once, as when the machine fails."""
+        assert self._process is not None
+        self.signal(signal.SIGKILL)
+        self._process.wait()
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self.signal(signal.SIGINT)  # PostgreSQL: a fast shutdown
+            self._process.send_signal(signal.SIGINT)  # PostgreSQL: a fast shutdown
             try:
                 self._process.wait(20)
             except subprocess.TimeoutExpired:
@@ -128,6 +139,7 @@ class Postgres(Service):
             user = "postgres"
             os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
         self.port = free_port()
+        self.program = found[-1]
         data = folder / "data"
         make = [str(found[-1].with_name("initdb")), "-D", str(data), "-U", "moodwire", "-A", "trust", "-E", "UTF8"]
         drop = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--"] if user else []

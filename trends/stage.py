@@ -1,6 +1,6 @@
 """The one-machine window engine: recomputes the touched windows from the store, so it has no state to lose."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from moodwire.records import EPOCH, WINDOW_S, Heartbeat, Scored, Window, encode, floor_time
 from moodwire.stage import Context, Taken, consume
@@ -12,23 +12,33 @@ from moodwire.store.windows import (
     totals_until,
 )
 from trends.count import Progress, step
+from trends.merge import Merge
 
 NAME = "trends"
 
 
 def run(context: Context) -> None:
     """Until the stop: `scored` in, `windows` (with ticks) out."""
-    consume(context, "scored", NAME, handler(context))
+    merge = Merge[Scored | Heartbeat](context.log.partitions("scored"))
+    consume(context, "scored", NAME, handler(context, merge), ahead=merge.ahead)
 
 
-def handler(context: Context) -> Callable[[Sequence[Taken]], None]:
-    """What is done with a batch, from where the store says the stage had come to."""
+def handler(
+    context: Context, merge: Merge[Scored | Heartbeat] | None = None
+) -> Callable[[Sequence[Taken]], Mapping[int, int]]:
+    """What is done with a batch, from where the store says the stage had come to; gives what is finished with."""
+    merge = merge or Merge(context.log.partitions("scored"))
     last_tick, consumed = load_positions(context.store, NAME)
-    partitions = context.log.partitions("scored")
-    progress = Progress(partitions, context.settings.windows.tick_s, last_tick, consumed)
+    progress = Progress(1, context.settings.windows.tick_s, last_tick, consumed)
 
-    def handle(batch: Sequence[Taken]) -> None:
-        records = [(t.message.partition, t.record) for t in batch if isinstance(t.record, Scored | Heartbeat)]
+    def handle(batch: Sequence[Taken]) -> Mapping[int, int]:
+        for (partition, offset, *_), record in batch:
+            if isinstance(record, Scored | Heartbeat):
+                merge.take(partition, offset, record.at if isinstance(record, Heartbeat) else record.seen_at, record)
+        ready = list(merge.ready())
+        if not ready:
+            return {}
+        records = [(0, placed.record) for placed in ready]  # one sequence, as of one partition
         new = [record for _, record in records if isinstance(record, Scored) and progress.is_new(record)]
         starts = [floor_time(record.published_at, WINDOW_S) for record in new]
         keys = {(series.name, start) for record, start in zip(new, starts, strict=True) for series in record.series}
@@ -46,5 +56,6 @@ def handler(context: Context) -> Callable[[Sequence[Taken]], None]:
         # After the append: a crash before this makes everything again, from the same positions.
         with context.store.write() as connection:
             save_positions(connection, NAME, progress.last_tick or EPOCH, progress.consumed)
+        return {placed.partition: placed.offset + 1 for placed in ready}
 
     return handle

@@ -119,11 +119,13 @@ class _Shelf:
             return None if draft.loose and self._given_before(draft, content) else draft.id
         if content in known.contents:
             return None
-        if is_edit(self._newest(draft.id, known.revision), draft):
-            return draft.id if known.source == draft.source else None
         other = hashlib.blake2b(f"{draft.id}\0{content}".encode(), digest_size=10).hexdigest()
         self.held |= _held(self._connection, {other}) if other not in self.held else {}
-        return None if other in self.held else other
+        if other in self.held:  # it came before, and was no edit of what stood there then
+            return None
+        if is_edit(self._newest(draft.id, known.revision), draft):
+            return draft.id if known.source == draft.source else None
+        return other
 
     def put(self, draft: Draft, content: str, story_id: str) -> int:
         """Keep in mind what will be stored; returns its revision."""

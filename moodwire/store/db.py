@@ -17,6 +17,7 @@ from moodwire.store import partitions, schema
 from moodwire.store.bulk import BULK, copy_in, execute_many
 
 BUSY_S = 30
+PAUSED_S = 20  # after which a transaction that works under a lease, and does nothing, is ended
 # A server that does not answer any more is noticed within half a minute.
 _PATIENCE = {
     "connect_timeout": 10,
@@ -24,6 +25,8 @@ _PATIENCE = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,  # ms
+    # And the server notices one of us that is cut off.
+    "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
 }
 
 
@@ -39,6 +42,7 @@ class Store:
             event.listen(self.engine, "begin", _sqlite_begin)
         else:
             self.engine = sa.create_engine(self.url, pool_pre_ping=True, connect_args=_PATIENCE)
+        self.fence: Callable[[sa.Connection], None] | None = None  # asked first in each transaction that writes
         self._reading = self.engine if self.sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     def upgrade(self) -> None:
@@ -58,6 +62,8 @@ class Store:
             self.engine.connect().execution_options(moodwire_write=True) as connection,
             connection.begin(),
         ):
+            if self.fence is not None:
+                self.fence(connection)
             yield connection
 
     @contextmanager
@@ -85,17 +91,37 @@ class Store:
         if self.sqlite:
             return datetime.now(UTC)
         with self.read() as connection:
-            return connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()  # type: ignore[no-any-return]
+            return clock(connection)
 
     def close(self) -> None:
         self.engine.dispose()
 
 
+def clock(connection: sa.Connection) -> datetime:
+    """The database's clock, now."""
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    return connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one().astimezone(UTC)  # type: ignore[no-any-return]
+
+
 def take_turns(connection: sa.Connection, matter: str) -> None:
     """One transaction at a time for a matter, until it ends. SQLite has but one writer anyway."""
     if connection.dialect.name == "postgresql":
-        key = sa.func.hashtextextended(f"moodwire:{matter}", 0)
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_turn(matter))))
+
+
+def share_turns(connection: sa.Connection, matter: str) -> None:
+    """Several transactions at a time for a matter, but not beside one that takes its turn alone.
+
+    One that does nothing for `PAUSED_S` is ended by the server, so that it holds up nobody for longer.
+    """
+    if connection.dialect.name == "postgresql":
+        short = sa.func.set_config("idle_in_transaction_session_timeout", f"{PAUSED_S}s", True)
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_turn(matter)), short))
+
+
+def _turn(matter: str) -> Any:
+    return sa.func.hashtextextended(f"moodwire:{matter}", 0)
 
 
 @contextmanager

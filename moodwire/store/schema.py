@@ -337,6 +337,8 @@ stages = sa.Table(
     "stages",
     metadata,
     sa.Column("name", sa.String, primary_key=True),
+    sa.Column("instance", sa.String, primary_key=True),
+    sa.Column("state", sa.String, nullable=False),  # works, waits (for the lease), stopped
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("started_at", UtcTime, nullable=False),
     sa.Column("beat_at", UtcTime, nullable=False),
@@ -345,6 +347,17 @@ stages = sa.Table(
     sa.Column("lag", sa.BigInteger, nullable=False),
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("note", sa.String, nullable=False),
+)
+
+# Which instance of a stage works, where one does at a time.
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("holder", sa.String, nullable=False),
+    sa.Column("process", sa.String, nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),  # grows each time it is taken
+    sa.Column("expires_at", UtcTime, nullable=False),  # by the database's clock
 )
 
 # Small facts: the outbox's position, how far a replayed file was read.

@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -226,8 +226,14 @@ class EmbeddedConsumer:
             )
         self._committed.update(positions)
 
-    def lag(self) -> int:
-        return self._log.lag(self._topic, self._group)
+    def hold(self, partitions: Collection[int]) -> None:
+        """Nothing is fetched ahead; the partitions share their offsets and are read together."""
+
+    def lags(self) -> dict[int, int]:
+        return self._log.lags(self._topic, self._group)
+
+    def queued(self) -> int:
+        return 0
 
     def close(self) -> None:
         """Nothing is held open; what was polled and not committed is read again by the next consumer."""
@@ -254,7 +260,8 @@ def _transaction(database: sqlite3.Connection, topic: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            database.execute("ROLLBACK")
+            if database.in_transaction:  # on a full disk SQLite has ended it by itself
+                database.execute("ROLLBACK")
             raise
         database.execute("COMMIT")
     except sqlite3.Error as error:

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -270,7 +270,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         self._joined = False
         self._closing = False
         self._error: Exception | None = None
-        self._last_lag = 0
+        self._last_lags: dict[int, int] = {}
+        self._on_hold: frozenset[int] = frozenset()
         self._thread = threading.Thread(target=self._run, name=f"poll {topic}", daemon=True)
         self._thread.start()
         with self._changed:
@@ -305,12 +306,18 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         if len(ours) < len(positions):
             raise self._moved(positions)
 
-    def lag(self) -> int:
+    def hold(self, partitions: Collection[int]) -> None:
+        self._on_hold = frozenset(partitions)
+
+    def lags(self) -> dict[int, int]:
         try:
-            self._last_lag = self._log.lag(self._topic, self._group)
+            self._last_lags = self._log.lags(self._topic, self._group)
         except StreamError as error:  # a figure to look at is no reason to fall
             _LOG.warning("%s", error)
-        return self._last_lag
+        return self._last_lags
+
+    def queued(self) -> int:
+        return len(self._queue)
 
     def taken_over(self) -> None:
         """By another consumer of this log; Kafka tells those of other processes when they commit."""
@@ -355,10 +362,9 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
             while not self._closing:
                 self._answer(client)
                 full = self._is_full()
-                if full:
-                    client.pause(*client.assignment())
-                elif client.paused():
-                    client.resume(*client.paused())
+                held = {place for place in client.assignment() if full or place.partition in self._on_hold}
+                client.pause(*held)
+                client.resume(*(client.paused() - held))
                 try:
                     found = client.poll(timeout_ms=0 if full else 1000 * IDLE_S)
                 except RetriableError as error:
@@ -411,7 +417,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         with self._changed:
             if self._queue:
                 return True
-        places = client.assignment()
+        places = {place for place in client.assignment() if place.partition not in self._on_hold}
         try:
             ends = client.end_offsets(list(places), timeout_ms=3000) if places else {}
             return any((client.position(place, timeout_ms=3000) or 0) < ends[place] for place in places)

@@ -6,7 +6,7 @@ densely; a commit is per group; after a lost assignment a commit is refused with
 """
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -27,8 +27,14 @@ class Consumer(Protocol):
     def commit(self, positions: Mapping[int, int]) -> None:
         """Keep, by partition, the offset to go on from. Raises AssignmentLost."""
 
-    def lag(self) -> int:
-        """Records between this group's commits and the end of the topic, approximately."""
+    def hold(self, partitions: Collection[int]) -> None:
+        """Of these partitions fetch no more, until this is said anew; what was fetched may still be given out."""
+
+    def lags(self) -> dict[int, int]:
+        """By partition, records between this group's commits and the end of the topic, approximately."""
+
+    def queued(self) -> int:
+        """Records fetched and not given out yet."""
 
     def close(self) -> None: ...
 

@@ -180,6 +180,21 @@ def test_secrets_and_overrides_come_from_the_environment(tmp_path: Path) -> None
     assert settings.store.url == "sqlite:///x.db"
 
 
+def test_secrets_come_from_files_too(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("p@ss/word\n")
+    environ = {
+        "MOODWIRE_STORE_URL": "postgresql+psycopg://moodwire@db/moodwire",
+        "MOODWIRE_STORE_PASSWORD_FILE": str(tmp_path / "password"),
+        "MOODWIRE_METRICS_HOST": "0.0.0.0",
+        "MOODWIRE_METRICS_PORT": "9500",
+    }
+    settings = load(None, environ)
+    assert settings.store.url == "postgresql+psycopg://moodwire:p%40ss%2Fword@db/moodwire"
+    assert (settings.metrics.host, settings.metrics.port) == ("0.0.0.0", 9500)
+    with pytest.raises(ConfigError, match=r"MOODWIRE_STORE_PASSWORD_FILE: .*nowhere cannot be read"):
+        load(None, {"MOODWIRE_STORE_PASSWORD_FILE": str(tmp_path / "nowhere")})
+
+
 def test_a_wrong_environment_is_a_fault_too(tmp_path: Path) -> None:
     (found,) = faults(tmp_path, "", {"MOODWIRE_DASHBOARD_PORT": "many"})
     assert "dashboard.port" in found

@@ -10,6 +10,7 @@ from moodwire.errors import BadInput
 from moodwire.records import (
     EPOCH,
     MAX_BODY_BYTES,
+    Article,
     Sentiment,
     Window,
     decode,
@@ -57,6 +58,23 @@ def test_records_come_back_as_they_went() -> None:
 def test_what_is_no_record_is_named(data: bytes) -> None:
     with pytest.raises(BadInput, match="not a moodwire record"):
         decode(data)
+
+
+def test_a_record_over_the_cap_or_with_a_nul_is_refused() -> None:
+    good = encode(article(1, "one", 0))
+    with pytest.raises(BadInput, match="over the cap"):
+        decode(good.replace(b"one", b"x" * 1_000_000))
+    with pytest.raises(BadInput, match="NUL"):
+        decode(good.replace(b"one", b"a \\u0000 b"))
+    with pytest.raises(BadInput, match="NUL"):
+        decode(good.replace(b"one", rb"\\\u0000"))
+    told = decode(good.replace(b"one", rb"\\u0000"))
+    assert isinstance(told, Article)
+    assert told.title == r"\u0000", "a text about it is none"
+
+
+def test_a_later_version_s_field_is_passed_over() -> None:
+    assert decode(encode(article(1, "one", 0))[:-1] + b',"mood_ring":"blue"}') == article(1, "one", 0)
 
 
 def test_the_cap_holds_a_whole_body_and_refuses_more() -> None:

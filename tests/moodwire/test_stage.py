@@ -7,7 +7,8 @@ import pytest
 
 from moodwire.errors import AssignmentLost
 from moodwire.records import Article, DeadLetter, decode, encode
-from moodwire.stage import DEAD_LETTERS, Context, Taken, consume
+from moodwire.stage import DEAD_LETTERS, Context, Finished, Taken, consume
+from moodwire.stream.log import Message
 from tests.helpers import article, context
 
 
@@ -69,6 +70,20 @@ def test_only_what_the_handler_finished_with_is_committed(tmp_path: Path) -> Non
 
     consume(again, "articles", "g", rest)
     assert got == ["a2", "a3", "a4"]
+
+
+def test_what_a_handler_keeps_back_is_not_passed_over_by_a_bad_record_behind_it() -> None:
+    def message(partition: int, offset: int) -> Message:
+        return Message(partition, offset, "k", b"")
+
+    finished, one = Finished(), article(1, "one", 0)
+    kept = [Taken(message(0, 5), one), Taken(message(1, 7), one)]
+    assert finished.positions([message(0, 5), message(1, 7)], kept, {1: 8}) == {1: 8}
+    assert finished.positions([message(0, 6), message(1, 8)], [], {}) == {1: 9}, "both are bad"
+    more = [Taken(message(2, 0), one)]
+    assert finished.positions([message(2, 0), message(2, 1)], more, {0: 6, 2: 1}) == {0: 6, 2: 2}
+    assert finished.positions([message(0, 7)], [], {}) == {0: 8}
+    assert finished.positions([message(0, 8), message(0, 9)], [Taken(message(0, 8), one)], None) == {0: 10}
 
 
 def test_a_consumer_that_was_replaced_hears_of_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Windows against the definitions of the design, and what must not change them."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -95,21 +96,23 @@ def test_windows_are_those_of_the_definition_however_the_topic_is_cut(
     assert found == by_definition(records)
 
 
+def at_ticks(out: Sequence[Window | Tick]) -> list[tuple[Tick, dict[tuple[str, object], Window]]]:
+    """What a detector sees at each tick."""
+    state: dict[tuple[str, object], Window] = {}
+    seen = []
+    for record in out:
+        if isinstance(record, Window):
+            state[record.series, record.start] = record
+        else:
+            seen.append((record, dict(state)))
+    return seen
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records_of, st.lists(st.integers(1, 5), max_size=12))
 def test_what_a_detector_sees_at_a_tick_does_not_depend_on_the_cuts(
     tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[int, str, tuple[str, ...], int, int]], cuts: list[int]
 ) -> None:
-    def at_ticks(out: list[Window | Tick]) -> list[object]:
-        state: dict[tuple[str, object], Window] = {}
-        seen: list[object] = []
-        for record in out:
-            if isinstance(record, Window):
-                state[record.series, record.start] = record
-            else:
-                seen.append((record, dict(state)))
-        return seen
-
     records = made(plan)
     _, whole = run(tmp_path_factory.mktemp("w"), records, [])
     _, parts = run(tmp_path_factory.mktemp("w"), records, cuts)

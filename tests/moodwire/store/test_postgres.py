@@ -31,6 +31,13 @@ def store() -> Iterator[Store]:
     store.close()
 
 
+def native(store: Store) -> None:
+    """Passed over where TimescaleDB makes the partitions."""
+    with store.read() as connection:
+        if timescale.is_available(connection):
+            pytest.skip("TimescaleDB is loaded in this PostgreSQL and makes the months: ours are NOT tested here")
+
+
 def months(store: Store, table: str) -> set[str]:
     with store.read() as connection:
         return partitions.partitions(connection, table)
@@ -45,6 +52,7 @@ def test_a_month_ends_where_the_next_begins(at: datetime) -> None:
 
 
 def test_months_are_made_as_rows_need_them_and_go_as_a_whole(store: Store) -> None:
+    native(store)
     store_scores(store, [scored(days, -DAY * days) for days in (0, 1, 40, 100)], FRESH)  # from March back
     assert months(store, "scores") == {"scores_2024_03", "scores_2024_01", "scores_2023_11"}
     deleted = prune(store, Retention(scores_days=33), T0)  # since 31 January: that month is cut, the one before dropped
@@ -68,6 +76,7 @@ def test_an_earlier_record_counts_however_many_months_ago_it_was(store: Store) -
 
 def test_the_first_schema_is_brought_here_with_what_it_holds() -> None:
     store = Store(services.postgres().database())
+    native(store)
     with as_file(files("moodwire.store") / "migrations") as scripts, store.write() as connection:
         config = Config()
         config.set_main_option("script_location", str(scripts))

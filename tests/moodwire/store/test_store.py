@@ -113,6 +113,22 @@ def test_an_id_that_stands_for_other_content_each_time_loses_nothing(store: Stor
     assert ids.count("a") == 2, "the first keeps the id, and its edit is a revision"
 
 
+def test_what_had_an_id_of_its_own_is_known_when_it_would_now_be_an_edit(store: Store) -> None:
+    first, other, later = draft("a", "One"), draft("a", "Two plus"), draft("a", "One plus")
+
+    def again(*drafts: Draft) -> Stored:
+        return store_articles(
+            store,
+            drafts,
+            lambda draft: draft.id,
+            is_edit=lambda old, new: not {*old.title.split()}.isdisjoint(new.title.split()),
+        )
+
+    assert again(first, other) == (2, 0, 0)
+    assert again(later) == (0, 1, 0)
+    assert again(other) == (0, 0, 1), "a stretch that comes twice doubles nothing"
+
+
 def test_another_source_s_version_of_an_article_is_no_revision(store: Store) -> None:
     edits(store, draft("a", "One"))
     assert edits(store, draft("a", "One, told elsewhere")._replace(source="other")) == (0, 0, 1)

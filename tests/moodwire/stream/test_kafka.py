@@ -85,6 +85,22 @@ def test_a_slow_reader_holds_fetching_back_and_stays_a_member(tmp_path: Path, mo
             assert mine == list(range(partition, 5000, 3))
 
 
+def test_a_partition_on_hold_is_not_fetched_and_not_waited_for(tmp_path: Path) -> None:
+    log = kafka_log(f"{tmp_path.name}.")
+    with log.consumer("t", "g") as consumer:
+        consumer.hold({0, 2})
+        until(lambda: len(consumer._ask(lambda client: client.paused())) == 2)
+        log.append("t", entries(9))
+        assert [message.partition for message in consumer.poll(9, 20)] == [1, 1, 1]
+        assert consumer.poll(9, 0) == []
+        consumer.hold(())
+        found: list[Message] = []
+        while len(found) < 6:
+            found += consumer.poll(9, 5)
+        assert {message.partition for message in found} == {0, 2}
+    log.close()
+
+
 def test_a_silent_broker_is_waited_for(tmp_path: Path, broker: services.Kafka) -> None:
     log = kafka_log(f"{tmp_path.name}.")
     log.append("t", entries(3))

@@ -1,0 +1,229 @@
+"""What `docker compose up` would do: the file is sound, nothing open leaves the host, and its commands run for real.
+
+There is no container here: docs/operate.md says so.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import yaml
+from compose_spec import PyCompose
+
+from cli.stages import STAGES
+from moodwire.metrics import Metrics
+from moodwire.settings import Metrics as MetricsSettings
+from tests import services
+from tests.services import JARS, Kafka, Service, free_port
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docker-compose.yml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)["services"]
+DECLARED = yaml.safe_load(TEXT)["volumes"]
+OURS = [name for name in COMPOSE if name in STAGES or name == "classifier-gpu"]
+
+
+def parsed(text: str) -> PyCompose:
+    """By the Compose specification, with anchors and the variables' defaults put in first. Raises ValueError."""
+    whole = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", text)
+    compose = PyCompose.from_yaml(yaml.safe_dump(yaml.safe_load(whole), sort_keys=False))
+    compose.validate()
+    return compose
+
+
+def test_the_compose_file_is_of_the_specification() -> None:
+    assert set(parsed(TEXT).service_names()) == set(COMPOSE)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [
+        ("    healthcheck:", "    healthchek:"),
+        ("condition: service_healthy", "condition: healthy"),
+        ("interval: 5s", "interval: 5 weeks"),
+        ("  database_password: {file", "  database_pasword: {file"),
+    ],
+)
+def test_a_compose_file_that_is_not_is_found(was: str, becomes: str) -> None:
+    assert was in TEXT
+    with pytest.raises(ValueError, match=r".+"):
+        parsed(TEXT.replace(was, becomes, 1))
+
+
+def test_every_service_is_watched_started_again_and_not_root() -> None:
+    for name, service in COMPOSE.items():
+        assert service["restart"] == "unless-stopped", name
+        assert service["healthcheck"]["test"][0] == "CMD", name
+        assert service["user"].split(":")[0] not in {"", "0", "root"}, name
+        assert ":latest" not in service["image"], name
+
+
+def test_no_port_leaves_the_host_and_no_password_stands_in_the_file() -> None:
+    for name, service in COMPOSE.items():
+        for port in service.get("ports", ()):
+            assert str(port).startswith("127.0.0.1:"), name
+        for variable, value in service.get("environment", {}).items():
+            if "PASSWORD" in variable:
+                assert str(value).startswith("/run/secrets/"), f"{name}: {variable}"
+        assert not re.search(r"//[^/@\s]*:[^/@\s]*@", json.dumps(service)), f"{name}: a password in an address"
+
+
+def test_each_stage_is_there_once_and_asked_for_its_health_at_its_port() -> None:
+    assert {service["command"][-1] for name, service in COMPOSE.items() if name in OURS} == set(STAGES)
+    for name in OURS:
+        stage = COMPOSE[name]["command"][-1]
+        assert COMPOSE[name]["healthcheck"]["test"][-1] == str(MetricsSettings().port + STAGES.index(stage)), name
+    prometheus = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    for target in prometheus["scrape_configs"][0]["dns_sd_configs"]:
+        for name in target["names"]:
+            assert COMPOSE[name]["healthcheck"]["test"][-1] == str(target["port"])
+
+
+def test_the_board_and_the_rules_ask_for_what_stages_tell() -> None:
+    told = {sample.name for family in Metrics().registry.collect() for sample in family.samples}
+    told |= {f"{family.name}{end}" for family in Metrics().registry.collect() for end in ("", "_total", "_bucket")}
+    board = json.loads((ROOT / "deploy/grafana/operators.json").read_text())
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    asked += [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    names = {name for expression in asked for name in re.findall(r"moodwire_\w+", expression)}
+    assert len(names) > 5
+    assert names <= told
+
+
+def test_files_that_are_mounted_are_there() -> None:
+    for name, service in COMPOSE.items():
+        for volume in service.get("volumes", ()):
+            source = re.sub(r"^\$\{\w+:-(.*?)\}", r"\1", volume).split(":")[0]
+            found = (ROOT / source).exists() if source.startswith(".") else source in DECLARED
+            assert found, f"{name}: {source}"
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text()
+    for source in re.findall(r"^COPY (\S+) ", dockerfile, re.M):
+        assert (ROOT / source).exists()
+    targets = set(re.findall(r"^FROM \S+ AS (\S+)", dockerfile, re.M))
+    assert {service["build"]["target"] for service in COMPOSE.values() if "build" in service} == targets
+
+
+class ComposeKafka(Kafka):
+    """A broker set as the file says, but for its ports and folder."""
+
+    def __init__(self) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="moodwire-kafka-"))
+        self.port, controller = free_port(), free_port()
+        self.server = f"127.0.0.1:{self.port}"
+        text = "".join(
+            f"{name.removeprefix('KAFKA_').lower().replace('_', '.')}={value}\n"
+            for name, value in COMPOSE["kafka"]["environment"].items()
+        )
+        for was, becomes in {
+            "kafka:9092": self.server,
+            "://:9092": f"://{self.server}",
+            "localhost:9093": f"127.0.0.1:{controller}",
+            "://:9093": f"://127.0.0.1:{controller}",
+            "/var/lib/kafka/data": str(folder / "data"),
+        }.items():
+            assert was in text
+            text = text.replace(was, becomes)
+        properties = folder / "server.properties"
+        properties.write_text(text)
+        java = ["java", "-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*"]
+        tool = [*java, "kafka.tools.StorageTool", "format", "-t", "5L6g3nShT-eMCtK--X86sw", "-c", str(properties)]
+        subprocess.run(tool, check=True, capture_output=True, timeout=90)
+        Service.__init__(self, [*java, "kafka.Kafka", str(properties)], folder)
+        self.java = java
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[ComposeKafka]:
+    broker = ComposeKafka()
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+def healthy(test: list[str]) -> bool:
+    """A health check of the file, run here."""
+    program, *words = test[1:]
+    assert program == "python"
+    return subprocess.run([sys.executable, *words], capture_output=True, check=False, cwd=ROOT).returncode == 0
+
+
+@pytest.mark.long
+def test_the_broker_s_own_check_passes(broker: ComposeKafka) -> None:
+    script, *words = COMPOSE["kafka"]["healthcheck"]["test"][1:]
+    assert Path(script).name == "kafka-broker-api-versions.sh"  # which runs the class that is run here
+    words = [word.replace("localhost:9092", broker.server) for word in words]
+    command = [*broker.java, "org.apache.kafka.tools.BrokerApiVersionsCommand", *words]
+    assert subprocess.run(command, capture_output=True, check=False, timeout=90).returncode == 0
+
+
+def test_the_database_s_own_check_passes() -> None:
+    server = services.postgres()
+    program, *words = COMPOSE["db"]["healthcheck"]["test"][1:]
+    binary = Path(server.program).with_name(program)
+    assert subprocess.run([binary, *words, "--port", str(server.port)], check=False).returncode == 0
+    assert subprocess.run([binary, *words, "--port", str(free_port())], check=False).returncode != 0
+
+
+def test_a_stage_s_command_runs_and_is_well(tmp_path: Path) -> None:
+    run_and_ask(["ingest"], services.kafka(), tmp_path)
+
+
+@pytest.mark.long
+def test_all_stages_commands_run_on_the_broker_as_it_is_set_there(broker: ComposeKafka, tmp_path: Path) -> None:
+    run_and_ask([name for name in OURS if name != "classifier-gpu"], broker, tmp_path)
+
+
+def run_and_ask(names: list[str], broker: Kafka, tmp_path: Path) -> None:
+    """Start the stages by the words of the file, wait until their health checks pass, stop them."""
+    url = sa.make_url(services.postgres().database())
+    secret = tmp_path / "database_password"
+    secret.write_text("no matter: this server trusts\n")
+    base, dashboard = free_port(), free_port()
+    processes = {}
+    try:
+        for name in names:
+            environment = {**COMPOSE[name]["environment"], "MOODWIRE_METRICS_PORT": str(base)}
+            environment["MOODWIRE_DASHBOARD_PORT"] = str(dashboard)
+            environment["MOODWIRE_STORE_PASSWORD_FILE"] = str(secret)
+            here = f"@127.0.0.1:{url.port}/{url.database}"
+            environment = {
+                variable: re.sub(r"@(db|127\.0\.0\.1:5432)/moodwire$", here, value).replace("kafka:9092", broker.server)
+                for variable, value in environment.items()
+            }
+            program, *words = COMPOSE[name]["command"]
+            assert program == "moodwire"
+            places = {
+                "/etc/moodwire/moodwire.toml": str(ROOT / "deploy/moodwire.toml"),
+                "/data": str(tmp_path / "data"),
+            }
+            command = [sys.executable, "-m", "cli.main", *(places.get(word, word) for word in words)]
+            with (tmp_path / f"{name}.log").open("wb") as output:
+                processes[name] = subprocess.Popen(
+                    command, stderr=output, env={**os.environ, **environment}, cwd=ROOT, start_new_session=True
+                )
+        deadline = time.monotonic() + 120
+        for name in names:
+            check = COMPOSE[name]["healthcheck"]["test"]
+            port = str(base + int(check[-1]) - MetricsSettings().port)
+            assert not healthy([*check[:-1], str(free_port())])
+            while not healthy([*check[:-1], port]):
+                assert processes[name].poll() is None, (tmp_path / f"{name}.log").read_text()[-2000:]
+                assert time.monotonic() < deadline, (tmp_path / f"{name}.log").read_text()[-2000:]
+                time.sleep(0.2)
+        for process in processes.values():
+            process.terminate()
+        assert [process.wait(60) for process in processes.values()] == [0] * len(names)
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
