@@ -11,7 +11,7 @@ whose page is gone ends with the browser's socket.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 from typing import Any
 
@@ -45,16 +45,30 @@ class Live:
             self._at = self._clock()
         return self._at.isoformat()
 
+    def now(self) -> datetime:
+        """The time of the present beat."""
+        self.beat()
+        return self._at
+
     async def tell(self) -> None:
         """Run as a page's WebSocket callback: set its beat at each change, until the socket closes."""
         socket: Any = ctx.websocket
+        turns = self.turns()
+        try:
+            while socket is not None and not socket.is_shutdown:
+                set_props("beat", {"data": (await anext(turns)).isoformat()})
+        finally:
+            await turns.aclose()
+
+    async def turns(self) -> AsyncGenerator[datetime]:
+        """The beats from now on; the store is watched for as long as someone waits for one."""
         self._waiting += 1
         try:
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._watch())
-            while socket is not None and not socket.is_shutdown:
+            while True:
                 await self._turn.wait()
-                set_props("beat", {"data": self._at.isoformat()})
+                yield self._at
         finally:
             self._waiting -= 1
 

@@ -19,6 +19,9 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     pass
 
 
+Display = Literal["title", "excerpt", "full"]
+
+
 class Source(Section, frozen=True, kw_only=True, tag_field="kind", tag="feed"):
     """A feed to watch: RSS, Atom or JSON Feed. `articles` says whether the linked page is fetched for the text."""
 
@@ -26,6 +29,7 @@ class Source(Section, frozen=True, kw_only=True, tag_field="kind", tag="feed"):
     url: Url
     interval_s: Seconds = 300
     articles: bool = True
+    display: Display = "full"  # how much of a text its licence lets us show to readers
 
 
 class Sitemap(Source, frozen=True, kw_only=True, tag="sitemap"):

@@ -62,17 +62,40 @@ def find(
     """Columns of `queries.stories`: one row a story, newest first, by the first of its articles that is wanted."""
     if wanted.is_window_series:
         return queries.stories(store, wanted.counted[0], start, end, limit)
-    if wanted.words and not match_of(wanted.words):
-        limit = 0  # words of which none can be looked for find nothing
-    return queries.stories_of(store, _first_of_story(store, wanted, start, end), limit)
+    frame = queries.stories_of(store, _first_of_story(store, wanted, start, end), _limit(wanted, limit))
+    return frame.drop(columns=[*queries.PLACE])
 
 
-def course(store: Store, series: str, start: datetime, end: datetime, freq_s: int) -> pd.DataFrame:
-    """Columns of `queries.mood`, for any series that `Filter` can name."""
+def page(
+    store: Store,
+    wanted: Filter,
+    start: datetime | None,
+    end: datetime | None,
+    limit: int,
+    before: queries.Place | None = None,
+    as_of: datetime | None = None,
+) -> pd.DataFrame:
+    """As `find`, in the order of `queries.PLACE`, from behind a place on; as_of: of what was known then."""
+    if wanted.is_window_series:
+        first = queries.first_of_story(wanted.counted[0], start, end, as_of)
+    else:
+        first = _first_of_story(store, wanted, start, end, as_of)
+    return queries.stories_of(store, first, _limit(wanted, limit), before, as_of)
+
+
+def _limit(wanted: Filter, limit: int | None) -> int | None:
+    """Words of which none can be looked for find nothing."""
+    return 0 if wanted.words and not match_of(wanted.words) else limit
+
+
+def course(
+    store: Store, series: str, start: datetime, end: datetime, freq_s: int, as_of: datetime | None = None
+) -> pd.DataFrame:
+    """Columns of `queries.mood`, for any series that `Filter` can name; as_of: of what was known then."""
     wanted = Filter(series)
     if wanted.is_window_series:
-        return queries.mood(store, wanted.counted[0], start, end, freq_s)
-    rows = _first_of_story(store, wanted, start, end).subquery()
+        return queries.mood(store, wanted.counted[0], start, end, freq_s, as_of)
+    rows = _first_of_story(store, wanted, start, end, as_of).subquery()
     label = rows.c.label
     query = sa.select(
         queries.bin_of(store, rows.c.start, freq_s).label("bin"),
@@ -115,12 +138,15 @@ def _terms(words: str) -> _Terms:
     return _Terms(wanted, without, bool(wanted) and words.rstrip()[-1:] != '"' and not without)
 
 
-def _first_of_story(store: Store, wanted: Filter, start: datetime | None, end: datetime | None) -> sa.Select[Any]:
+def _first_of_story(
+    store: Store, wanted: Filter, start: datetime | None, end: datetime | None, as_of: datetime | None = None
+) -> sa.Select[Any]:
     """Rows of `counted` that are wanted, one a story: the first."""
     base, *others = wanted.counted
     c, a = schema.counted.c, schema.articles.c
     rank = sa.func.row_number().over(partition_by=c.story_id, order_by=(c.start, c.partition, c.offset)).label("rank")
-    query = sa.select(c.id, c.revision, c.story_id, c.score_e4, c.start, c.label, c.offset, c.fresh, rank)
+    names = ("id", "revision", "story_id", "score_e4", "start", "label", "partition", "offset", "fresh")
+    query = sa.select(*(c[name] for name in names), rank)
     joined: sa.FromClause = schema.counted
     for name in others:
         also = schema.counted.alias()
@@ -131,6 +157,8 @@ def _first_of_story(store: Store, wanted: Filter, start: datetime | None, end: d
         # The window is implied by the time of publication; said, it lets the store go from an article to its row.
         query = query.where(c.start == queries.bin_time(store, a.published_at, WINDOW_S))
     conditions = [c.series == base, c.first_article]
+    if as_of is not None:
+        conditions.append(queries.known(as_of))
     conditions += [a.source == name for name in wanted.sources]
     if wanted.label:
         conditions.append(c.label == LABELS[wanted.label])
@@ -141,7 +169,6 @@ def _first_of_story(store: Store, wanted: Filter, start: datetime | None, end: d
     if end is not None:
         conditions.append(c.start < end)
     ranked = query.select_from(joined).where(*conditions).subquery()
-    names = ("id", "revision", "story_id", "score_e4", "start", "label", "offset", "fresh")
     return sa.select(*(ranked.c[name] for name in names)).where(ranked.c.rank == 1)
 
 

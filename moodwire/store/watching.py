@@ -68,9 +68,18 @@ def mark(store: Store) -> str:
 
 
 def incidents(
-    store: Store, series: str | None, start: datetime | None, end: datetime | None, limit: int | None
+    store: Store,
+    series: str | None,
+    start: datetime | None,
+    end: datetime | None,
+    limit: int | None,
+    state: str | None = None,
+    before: tuple[datetime, str] | None = None,
 ) -> pd.DataFrame:
-    """One row an incident, newest first, with the figures and reason of its first alarm."""
+    """One row an incident, newest first, with the figures and reason of its first alarm.
+
+    before: since and id of one; only those behind it.
+    """
     i, a = schema.incidents.c, schema.alerts.c
     query = (
         sa.select(i.incident_id, i.rule, i.series, i.state, i.since, i.until, a.record)
@@ -89,6 +98,11 @@ def incidents(
         query = query.where(sa.or_(i.until.is_(None), i.until >= start))
     if end is not None:
         query = query.where(i.since < end)
+    if state:
+        query = query.where(i.state == state)
+    if before is not None:
+        since, id_ = before
+        query = query.where(sa.or_(i.since < since, sa.and_(i.since == since, i.incident_id > id_)))
     frame = queries.fetch(store, query)
     found = [alert_of(data) if data else None for data in frame.pop("record")]
     frame["observed"] = [alert.observed if alert else None for alert in found]
