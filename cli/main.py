@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from moodwire.access import ROLES
 from moodwire.errors import BadInput, ModelError, MoodwireError
 from moodwire.settings import Place, Settings
 
@@ -146,6 +147,8 @@ def look_verbs(verbs: Verbs) -> None:
     dead = verbs.add("dead-letters", _dead_letters, "what could not be used, and why; `retry` puts it back, each once")
     dead.add_argument("action", choices=("list", "retry"))
 
+    tokens_verbs(verbs.add("tokens", _tokens, "who may see the dashboard and ask the API; who did what"))
+
     db = verbs.add("db", _db, "the store: bring it to this version, drop what is old, check it, back it up")
     db.add_argument("action", choices=("upgrade", "prune", "check", "backup"))
     db.add_argument("--to", type=Path, metavar="FILE", help="backup: where to")
@@ -172,6 +175,21 @@ def alerts_verbs(alerts: argparse.ArgumentParser) -> None:
     silence.add_argument("--end", type=int, metavar="N", help="end silence N instead")
     test = actions.add_parser("test", help="send a made-up alert to a channel")
     test.add_argument("channel", metavar="CHANNEL")
+
+
+def tokens_verbs(tokens: argparse.ArgumentParser) -> None:
+    actions = tokens.add_subparsers(dest="action", metavar="ACTION", required=True)
+    make = actions.add_parser("make", help="make one; it is printed, once")
+    make.add_argument("name", metavar="NAME", help="whose it is: kept with what is done by it")
+    make.add_argument(
+        "--role", choices=ROLES, default="viewer", help="analysts act on incidents and label; default: viewer"
+    )
+    make.add_argument("--for", dest="span", metavar="30d", help="until when it holds; default: until it is revoked")
+    revoke = actions.add_parser("revoke", help="it holds no more, and its sessions are over")
+    revoke.add_argument("name", metavar="NAME")
+    actions.add_parser("list", help="all that were ever made")
+    trail = actions.add_parser("trail", help="who changed what, the newest first")
+    trail.add_argument("--limit", type=int, default=50, metavar="N")
 
 
 def model_verbs(verbs: Verbs) -> None:
@@ -357,6 +375,20 @@ def _query(a: argparse.Namespace, place: Place, settings: Settings) -> int:
     from cli import query
 
     return query.run(place, settings, a.what, a.series, a.start, a.end, a.format, a.limit, a.as_of)
+
+
+def _tokens(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import tokens
+
+    match a.action:
+        case "make":
+            return tokens.make(place, settings, a.name, a.role, a.span)
+        case "revoke":
+            return tokens.revoke(place, settings, a.name)
+        case "list":
+            return tokens.listed(place, settings)
+        case _:
+            return tokens.trail(place, settings, a.limit)
 
 
 def _dead_letters(a: argparse.Namespace, place: Place, settings: Settings) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from dash import Dash, Input, Output, html, set_props
 
-from dashboard import export, figures, frame
+from dashboard import export, figures, frame, guard, login
 from dashboard.api import app as api
 from dashboard.data import Data
 from dashboard.live import Live
@@ -55,10 +55,18 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
     for page in PAGES:
         page.register(app, data)
     app.server.include_router(export.router(data))
+    app.server.include_router(login.router(store, settings.dashboard, clock))
     app.server.mount(api.PREFIX, api.build(data, live))
     # Dash does this at the first request for `/` or one of its own addresses. Without it, a first request for another
     # page, a link that a colleague sent, gets a page without our assets.
     app._setup_server()  # type: ignore[no-untyped-call]
+    app.server.add_middleware(  # the last one added stands before the others
+        guard.Guard,
+        store=store,
+        settings=settings.dashboard,
+        clock=clock,
+        policy=guard.policy(app.csp_hashes()),
+    )
     figures.warm()
     return app
 

@@ -5,11 +5,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import dash_ag_grid as dag
+import dash_mantine_components as dmc
 import pandas as pd
 import plotly.graph_objects as go
 from dash import dcc, html
 
-from dashboard import figures
+from dashboard import figures, person
 from dashboard.view import Span, View, incident_path, pretty, series_path
 from moodwire.records import Alert, Evidence
 
@@ -71,6 +72,14 @@ def graph(id_: str, label: str, height: int = 300) -> Any:
         role="figure",
         className="figure",
         **called(label),
+    )
+
+
+def your_name(label: str, width: int) -> Any:
+    """Where one writes one's name; who is logged in has one."""
+    known = person.current().name
+    return dmc.TextInput(
+        id="who", label=label, value=known or None, disabled=bool(known), persistence=not known, size="xs", w=width
     )
 
 

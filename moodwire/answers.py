@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from moodwire import symbology, tables
 from moodwire.errors import BadInput
 from moodwire.records import floor_time, from_micros, micros
-from moodwire.store import queries, watching
+from moodwire.store import access, queries, watching
 from moodwire.store.db import Store
 from moodwire.store.find import Filter, course, page
 
@@ -171,6 +171,14 @@ def sources(store: Store, now: datetime, displays: Mapping[str, str]) -> pa.Tabl
             }
         )
     return tables.SOURCES.of(pd.DataFrame(rows, columns=tables.SOURCES.schema.names))
+
+
+def trail(store: Store, limit: int, cursor: str | None) -> Page:
+    """Columns of TRAIL, the newest first. Raises BadInput for a cursor not of ours."""
+    frame = access.trail(store, limit + 1, None if cursor is None else _opened(cursor, tuple[Whole])[0])
+    more = len(frame) > limit
+    frame = frame.head(limit)
+    return Page(tables.TRAIL.of(frame), _closed([int(frame["seq"].iloc[-1])]) if more else None)
 
 
 def parts(table: pa.Table, key: str, limit: int, cursor: str | None) -> Page:

@@ -146,6 +146,17 @@ SOURCES = Columns(
     ),
 )
 
+TRAIL = Columns(
+    "Trail",
+    (
+        Column("seq", pa.int64(), "in the order in which it was done", 17),
+        Column("at", TIME, "UTC", "2026-03-02T14:05:00Z"),
+        Column("by", pa.string(), "a token's name, or who was named; empty where nobody was logged in", "ada"),
+        Column("what", pa.string(), "", "acknowledge"),
+        Column("about", pa.string(), "", "companies/entity:ACME/1772460060"),
+    ),
+)
+
 
 def rows_of(table: pa.Table) -> list[dict[str, Any]]:
     """Times as datetimes; no value, NaN among them, as None."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from dashboard import person
 from dashboard.api import problems
 from dashboard.api.asked import (
     Asked,
@@ -130,6 +131,13 @@ def _tables(api: FastAPI, data: Data) -> None:
         """Every source that articles came from, and those that are configured."""
         table = answers.sources(store, data.clock(), data.displays)
         return _answer(request, asked, answers.parts(table, "source", asked.limit, asked.cursor))
+
+    @api.get("/trail", summary="Who changed what, newest first", responses=_of(tables.TRAIL), response_class=Response)
+    def trail(request: Request, asked: Annotated[Paged, Query()]) -> Response:
+        """For admins only."""
+        if not person.may("admin"):
+            return problem(403, "the trail is for admins")
+        return _answer(request, asked, answers.trail(store, asked.limit, asked.cursor))
 
 
 def _stream(api: FastAPI, data: Data, live: Live) -> None:

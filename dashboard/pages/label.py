@@ -3,13 +3,13 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-import dash_mantine_components as dmc
 import pandas as pd
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 
+from dashboard import person
 from dashboard.data import Data
 from dashboard.frame import in_thread
-from dashboard.parts import called, download, empty, external, grid, heading
+from dashboard.parts import called, download, empty, external, grid, heading, your_name
 from dashboard.view import View, parse
 from moodwire.labels import SENTIMENTS, TOPIC_NAMES
 from moodwire.store import labels
@@ -70,13 +70,7 @@ def layout(path: str, data: Data) -> Any:
                             ],
                             className="keys",
                         ),
-                        dmc.TextInput(
-                            id="who",
-                            label="Your name, kept with each label",
-                            persistence=True,
-                            size="xs",
-                            w=280,
-                        ),
+                        your_name("Your name, kept with each label", 280),
                         html.Div(id="label-note", role="status", className="note"),
                     ]
                 ),
@@ -125,7 +119,9 @@ def register(app: Dash, data: Data) -> None:
         what = ctx.triggered_id
         if what is None or not any(click["value"] for click in ctx.triggered):
             return no_update, no_update, no_update
-        return act(data, what["head"], what["label"], queue, done, (who or "").strip()[:WHO], now)
+        if not person.may("analyst"):
+            return no_update, no_update, person.REFUSED
+        return act(data, what["head"], what["label"], queue, done, person.name_or(who)[:WHO], now)
 
     @app.callback(Output("to-label", "children"), Input("queue", "data"), Input("where", "search"))
     def shown(queue: list[dict[str, Any]] | None, search: str | None) -> Any:
@@ -179,7 +175,7 @@ def act(
             return no_update, no_update, "There is nothing of yours to take back."
         *earlier, (numbers, before) = done
         for number in numbers:
-            labels.take_back(data.store, number, who)
+            labels.take_back(data.store, number, who, now)
         back = queue if queue and queue[0]["id"] == before["id"] else [before, *queue]
         return back, earlier, "Taken back."
     if not queue:

@@ -127,10 +127,11 @@ def note(connection: sa.Connection, at: datetime, by: str, what: str, about: str
     connection.execute(sa.insert(schema.audit).values(**row))
 
 
-def trail(store: Store, limit: int) -> pd.DataFrame:
-    """Who did what, the newest first: columns seq, at, by, what, about."""
+def trail(store: Store, limit: int, before: int | None = None) -> pd.DataFrame:
+    """Who did what, the newest first: columns seq, at, by, what, about; before: only what was done before that one."""
     a = schema.audit.c
-    return queries.fetch(store, sa.select(schema.audit).order_by(a.seq.desc()).limit(limit))
+    query = sa.select(schema.audit).order_by(a.seq.desc()).limit(limit)
+    return queries.fetch(store, query if before is None else query.where(a.seq < before))
 
 
 def _holds(now: datetime) -> sa.ColumnElement[bool]:

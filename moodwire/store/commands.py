@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from moodwire.errors import BadInput
 from moodwire.matchers import parse
 from moodwire.store import schema
+from moodwire.store.access import note
 from moodwire.store.db import Store
 
 MOST_TEXT = 2000  # characters of a comment or reason
@@ -60,6 +61,7 @@ def give(store: Store, stage: str, command: Command, by: str, now: datetime) -> 
     with store.write() as connection:
         seq = connection.execute(sa.insert(schema.commands).values(**row)).inserted_primary_key
         assert seq is not None
+        note(connection, now, by, *_told(command))
         return int(seq[0])
 
 
@@ -85,6 +87,19 @@ def result(store: Store, seq: int) -> str | None:
     with store.read() as connection:
         row = connection.execute(sa.select(c.done_at, c.result).where(c.seq == seq)).first()
     return row.result if row is not None and row.done_at is not None else None
+
+
+def _told(command: Command) -> tuple[str, str]:
+    """For the trail: what is asked for, and about what."""
+    match command:
+        case Acknowledge():
+            return "acknowledge", command.incident_id
+        case Comment():
+            return "comment", command.incident_id
+        case Silence():
+            return "silence", f"{', '.join(command.matchers)} until {command.ends_at:%Y-%m-%d %H:%M} UTC"
+        case EndSilence():
+            return "end silence", f"{command.id}"
 
 
 def _fault(command: Command, by: str) -> str:

@@ -62,9 +62,10 @@ def mark(store: Store) -> str:
         sent = connection.execute(sa.select(sa.func.count()).where(d.status == "waiting")).scalar()
         asked = connection.execute(sa.select(sa.func.max(c.seq))).scalar()
         undone = connection.execute(sa.select(sa.func.count()).where(c.done_at.is_(None))).scalar()
+        done = connection.execute(sa.select(sa.func.max(schema.audit.c.seq))).scalar()
         label = connection.execute(sa.select(sa.func.max(schema.labels.c.seq))).scalar()
         article = None if trends else connection.execute(sa.select(sa.func.max(a.seq))).scalar()
-    return f"{trends} {article} {newest} {sent} {asked} {undone} {label}"
+    return f"{trends} {article} {newest} {sent} {asked} {undone} {label} {done}"
 
 
 def incidents(
