@@ -149,6 +149,15 @@ def look_verbs(verbs: Verbs) -> None:
 
     tokens_verbs(verbs.add("tokens", _tokens, "who may see the dashboard and ask the API; who did what"))
 
+    forget = verbs.add(
+        "forget",
+        _forget,
+        "delete the text of a source or an article, for good; what was counted stays",
+        "example: moodwire forget 'Company news' --yes",
+    )
+    forget.add_argument("what", metavar="SOURCE|ID", help="a source's name, or an article's id")
+    forget.add_argument("--yes", action="store_true", help="do it; else it is only told what would go")
+
     db = verbs.add("db", _db, "the store: bring it to this version, drop what is old, check it, back it up")
     db.add_argument("action", choices=("upgrade", "prune", "check", "backup"))
     db.add_argument("--to", type=Path, metavar="FILE", help="backup: where to")
@@ -389,6 +398,12 @@ def _tokens(a: argparse.Namespace, place: Place, settings: Settings) -> int:
             return tokens.listed(place, settings)
         case _:
             return tokens.trail(place, settings, a.limit)
+
+
+def _forget(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import forget
+
+    return forget.run(place, settings, a.what, a.yes)
 
 
 def _dead_letters(a: argparse.Namespace, place: Place, settings: Settings) -> int:

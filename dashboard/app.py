@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dash import Dash, Input, Output, html, set_props
+from starlette.exceptions import HTTPException
 
 from dashboard import export, figures, frame, guard, login
 from dashboard.api import app as api
+from dashboard.api import problems
 from dashboard.data import Data
 from dashboard.live import Live
 from dashboard.pages import health, incidents, label, overview, rules, search, series
@@ -56,6 +58,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
         page.register(app, data)
     app.server.include_router(export.router(data))
     app.server.include_router(login.router(store, settings.dashboard, clock))
+    app.server.exception_handler(HTTPException)(problems.refused)  # a path of the API's that no route takes, too
     app.server.mount(api.PREFIX, api.build(data, live))
     # Dash does this at the first request for `/` or one of its own addresses. Without it, a first request for another
     # page, a link that a colleague sent, gets a page without our assets.

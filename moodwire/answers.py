@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from moodwire import symbology, tables
 from moodwire.errors import BadInput
+from moodwire.licence import shown
 from moodwire.records import floor_time, from_micros, micros
-from moodwire.store import access, queries, watching
+from moodwire.settings import Display
+from moodwire.store import access, queries, schema, watching
 from moodwire.store.db import Store
 from moodwire.store.find import Filter, course, page
 
@@ -108,6 +110,15 @@ def stories(
         last = frame.iloc[-1]
         after = _closed([micros(last["start"].to_pydatetime()), int(last["partition"]), int(last["offset"])])
     return Page(tables.STORIES.of(frame), after)
+
+
+def article(store: Store, id_: str, displays: Mapping[str, Display]) -> pa.Table:
+    """Columns of ARTICLES: each revision of an article, the first first; none where it is not known."""
+    a = schema.articles.c
+    frame = queries.fetch(store, sa.select(schema.articles).where(a.id == id_).order_by(a.revision))
+    allowed: list[Display] = [displays.get(source, "full") for source in frame["source"]]
+    texts = [shown(body, display) for body, display in zip(frame["body"], allowed, strict=True)]
+    return tables.ARTICLES.of(frame.assign(text=texts, display=allowed))
 
 
 def incidents(

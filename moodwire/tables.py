@@ -98,6 +98,15 @@ STORIES = Columns(
         Column("copies", pa.int64(), "articles of the story, this one among them", 3),
     ),
 )
+ARTICLES = Columns(
+    "Article",
+    (
+        *(c for c in STORIES.columns if c.name in {"story_id", "id", "revision", "source", "url", "title"}),
+        Column("text", pa.string(), "as much of it as the source's licence lets us show", "Acme recalls …"),
+        Column("display", pa.string(), "how much that is: title (nothing), excerpt or full", "excerpt"),
+        *(c for c in STORIES.columns if c.name in {"published_at", "seen_at", "language"}),
+    ),
+)
 INCIDENTS = Columns(
     "Incidents",
     (

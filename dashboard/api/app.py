@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import msgspec
 import pyarrow as pa
-from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi import FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from dashboard import person
 from dashboard.api import problems
 from dashboard.api.asked import (
+    TEXT,
     Asked,
     AskedIncidents,
     AskedLive,
@@ -96,6 +97,23 @@ def _tables(api: FastAPI, data: Data) -> None:
             return answers.stories(store, wanted, asked.start, asked.end, asked.as_of, asked.limit, asked.cursor)
 
         return _unless_known(request, asked, data, ask)
+
+    @api.get(
+        "/articles/{id:path}",
+        summary="One article, with its revisions",
+        responses={**_of(tables.ARTICLES, paged=False), **declared(404)},
+        response_class=Response,
+    )
+    def article(
+        request: Request,
+        id: Annotated[str, Path(max_length=300, pattern=TEXT)],
+        asked: Annotated[Asked, Query()],
+    ) -> Response:
+        """Its text as far as its source's licence lets us show it (`display`)."""
+        table = answers.article(store, id, data.displays)
+        if not table.num_rows:
+            return problem(404, f"there is no article {id!r:.80}")
+        return _answer(request, asked, Page(table, None))
 
     @api.get("/incidents", summary="Incidents, newest first", responses=_of(tables.INCIDENTS), response_class=Response)
     def incidents(request: Request, asked: Annotated[AskedIncidents, Query()]) -> Response:
@@ -210,7 +228,7 @@ def _answer(request: Request, asked: Asked, page: Page, tag: str = "") -> Respon
             body["next"] = page.next
         return Response(msgspec.json.encode(body), headers=headers, media_type=tables.MEDIA["json"])
     if form != "arrow":
-        name = f"moodwire-{request.url.path.rsplit('/', 1)[-1]}.{form}"
+        name = f"moodwire-{request.url.path.removeprefix(PREFIX).split('/')[1]}.{form}"
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return Response(tables.write(page.table, form), headers=headers, media_type=tables.MEDIA[form])
 

@@ -77,6 +77,10 @@ def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def refused(_: Request, error: HTTPException) -> Response:
+    return problem(error.status_code, str(error.detail), headers=error.headers)
+
+
 def register(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def unreadable(_: Request, error: RequestValidationError) -> Response:
@@ -86,9 +90,7 @@ def register(app: FastAPI) -> None:
         ]
         return problem(422, "; ".join(f"{fault['in']}: {fault['detail']}" for fault in faults), faults)
 
-    @app.exception_handler(HTTPException)
-    def refused(_: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, str(error.detail), headers=error.headers)
+    app.exception_handler(HTTPException)(refused)
 
     @app.exception_handler(BadInput)
     def bad(_: Request, error: BadInput) -> Response:

@@ -12,6 +12,7 @@ from dashboard.frame import in_thread
 from dashboard.parts import called, download, empty, external, grid, heading, your_name
 from dashboard.view import View, parse
 from moodwire.labels import SENTIMENTS, TOPIC_NAMES
+from moodwire.licence import shown
 from moodwire.store import labels
 from moodwire.store.labels import Correction, sentiment_of
 
@@ -124,7 +125,7 @@ def register(app: Dash, data: Data) -> None:
         return act(data, what["head"], what["label"], queue, done, person.name_or(who)[:WHO], now)
 
     @app.callback(Output("to-label", "children"), Input("queue", "data"), Input("where", "search"))
-    def shown(queue: list[dict[str, Any]] | None, search: str | None) -> Any:
+    def shows(queue: list[dict[str, Any]] | None, search: str | None) -> Any:
         if queue is None:
             return no_update
         return story(queue[0], parse(search)) if queue else empty("Every story of the last 30 days has a label.")
@@ -158,7 +159,7 @@ def waiting(data: Data, now: datetime) -> list[dict[str, Any]]:
             "p": [row.p_negative, row.p_neutral, row.p_positive],
             "title": row.title,
             "url": row.url,
-            "body": row.body[:EXCERPT],
+            "body": shown(row.body, data.displays.get(row.source, "full"))[:EXCERPT],
             "source": row.source,
             "at": pd.Timestamp(row.published_at).isoformat(),
         }

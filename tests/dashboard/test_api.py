@@ -11,11 +11,17 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 from pyarrow import ipc, parquet
 
+from dashboard.data import Data
+from dashboard.pages.label import waiting
 from moodwire import tables
 from moodwire.settings import Source
 from moodwire.stage import Context
+from moodwire.store import labels
+from moodwire.store.articles import Draft, store_articles
+from moodwire.store.labels import Correction
 from tests.dashboard.site import FORMULA, HOSTILE, INCIDENT_ID, NOW, SETTINGS, add, alarm, served
 from tests.helpers import context
 
@@ -246,10 +252,35 @@ def test_the_document_has_an_example_for_each_answer(api: Api) -> None:
                         assert "example" in content, (path, status, media)
 
 
-def test_what_a_source_lets_show_is_told(tmp_path: Path) -> None:
-    from msgspec.structs import replace
+LONG = "The whole story, word for word. " * 40
 
-    source = Source(name="Wire", url="https://example.org/feed", display="title")
+
+@pytest.mark.parametrize(("display", "most"), [("title", 0), ("excerpt", 302), ("full", len(LONG) + 40)])
+def test_no_more_is_shown_of_a_text_than_its_source_allows(tmp_path: Path, display: Any, most: int) -> None:
+    source = Source(name="Wire", url="https://example.org/feed", display=display)
     c = context(tmp_path, replace(SETTINGS, sources=(source,)), lambda: datetime.now(UTC), "dashboard")
-    with served(c) as url, httpx.Client(base_url=f"{url}/api/v1") as client:
-        assert [(row["source"], row["display"]) for row in rows(client, "/sources")] == [("Wire", "title")]
+    add(c, 5, LONG[:200] + LONG)
+    labels.correct(c.store, Correction("a5", 1, "topic", "legal", "", "m", "ada", NOW))
+    with served(c) as url, httpx.Client(base_url=url) as client:
+        assert [row["display"] for row in rows(client, "/api/v1/sources")] == [display]
+        (article,) = rows(client, "/api/v1/articles/a5")
+        given = csv.DictReader(io.StringIO(client.get("/export/labels.csv").text))
+        for text in (article["text"], *(row["body"] for row in given)):
+            assert len(text) <= most + 250 * (display == "full")
+            assert (text == "") == (display == "title")
+        told = "".join(client.get(f"/api/v1{path}").text for path in ("/stories", "/search?words=story"))
+        assert "The body of" not in told, "lists hold no text"
+        queue = waiting(Data(c.store, c.settings, c.clock), c.clock())
+        assert all(len(item["body"]) <= most for item in queue)
+
+
+def test_an_article_comes_with_its_revisions_or_not_at_all(api: Api) -> None:
+    c, client = api
+    at = NOW - timedelta(minutes=30)
+    edited = Draft("a30", "Wire", "https://example.org/a", "Plain story, corrected", "New", "en", at, at)
+    store_articles(c.store, [edited], lambda new: new.id)
+    assert [(row["revision"], row["title"]) for row in rows(client, "/articles/a30")] == [
+        (1, "Plain story"),
+        (2, "Plain story, corrected"),
+    ]
+    assert client.get("/articles/none/such").status_code == 404

@@ -18,7 +18,17 @@ from schemathesis.specs.openapi.checks import (
 from tests.dashboard.site import SETTINGS, add, alarm, served
 from tests.helpers import STORES, context
 
-PATHS = ("/sentiment", "/stories", "/search", "/incidents", "/series", "/entities", "/sources", "/trail")
+PATHS = (
+    "/sentiment",
+    "/stories",
+    "/articles/{id}",
+    "/search",
+    "/incidents",
+    "/series",
+    "/entities",
+    "/sources",
+    "/trail",
+)
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 FEW = 15
 
