@@ -18,7 +18,7 @@ from dashboard.api import app as api
 from dashboard.api import problems
 from dashboard.data import Data
 from dashboard.live import Live
-from dashboard.pages import health, incidents, label, overview, rules, search, series
+from dashboard.pages import health, incidents, label, overview, rules, search, series, story
 from dashboard.parts import empty
 from moodwire.errors import MoodwireError
 from moodwire.settings import Settings
@@ -26,7 +26,7 @@ from moodwire.store.db import Store
 
 log = logging.getLogger("dashboard")
 Clock = Callable[[], datetime]
-PAGES = (overview, series, incidents, rules, search, label, health)
+PAGES = (overview, series, incidents, rules, search, label, health, story)
 
 
 def build(store: Store, settings: Settings, clock: Clock) -> Dash:

@@ -79,7 +79,7 @@ def layout(path: str, data: Data) -> Any:
                     [
                         heading(
                             "Labels given",
-                            ["the last word on each · ", download("labels", "", "all with their texts as CSV")],
+                            ["the last word on each · ", download("labels", "", "all with their texts")],
                         ),
                         grid("labels", COLUMNS, 460, label="labels given", none="No label so far."),
                     ]

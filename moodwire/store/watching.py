@@ -9,7 +9,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from moodwire.matchers import match, parse
-from moodwire.records import WINDOW_S, Alert
+from moodwire.records import WINDOW_S, Alert, Scored, decode
 from moodwire.store import queries, schema
 from moodwire.store.db import Store
 from moodwire.store.incidents import SilenceRow, alert_of, silences
@@ -61,7 +61,7 @@ def mark(store: Store) -> str:
         newest = connection.execute(sa.select(sa.func.max(schema.alerts.c.seq))).scalar()
         sent = connection.execute(sa.select(sa.func.count()).where(d.status == "waiting")).scalar()
         asked = connection.execute(sa.select(sa.func.max(c.seq))).scalar()
-        undone = connection.execute(sa.select(sa.func.count()).where(c.done_at.is_(None))).scalar()
+        undone = connection.execute(sa.select(sa.func.count(), sa.func.max(c.result)).where(c.done_at.is_(None))).one()
         done = connection.execute(sa.select(sa.func.max(schema.audit.c.seq))).scalar()
         label = connection.execute(sa.select(sa.func.max(schema.labels.c.seq))).scalar()
         article = None if trends else connection.execute(sa.select(sa.func.max(a.seq))).scalar()
@@ -143,6 +143,17 @@ def _sending(incident_id: str, message: Mapping[str, Any]) -> Sending:
     changes = tuple(alert.change for alert in said.alerts if alert.incident_id == incident_id)
     fate = {name: message[name] for name in message if name != "record"}
     return Sending(changes=changes, repeat=said.repeat, **fate)
+
+
+def scored_of(store: Store, id_: str, revision: int) -> Scored | None:
+    """What was first made of an article."""
+    s = schema.scores.c
+    query = sa.select(s.record).where(s.id == id_, s.revision == revision).order_by(s.known_at, s.model).limit(1)
+    with store.read() as connection:
+        data = connection.execute(query).scalar()
+    record = None if data is None else decode(data)
+    assert record is None or isinstance(record, Scored)
+    return record
 
 
 def usual(store: Store, start: datetime, end: datetime) -> dict[str, float]:
