@@ -140,7 +140,7 @@ def look_verbs(verbs: Verbs) -> None:
     query.add_argument("--series", metavar="S", help="all, topic:X, entity:Y or group:Z")
     query.add_argument("--from", dest="start", metavar="T", help="published at or after this (UTC)")
     query.add_argument("--to", dest="end", metavar="T", help="published before this (UTC)")
-    query.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    query.add_argument("--format", choices=("table", "csv", "json", "parquet"), default="table")
     query.add_argument("--limit", type=int, metavar="N", help="the newest N rows")
     query.add_argument("--as-of", metavar="T", help="windows: as they were known then (UTC)")
 
@@ -158,9 +158,10 @@ def look_verbs(verbs: Verbs) -> None:
     forget.add_argument("what", metavar="SOURCE|ID", help="a source's name, or an article's id")
     forget.add_argument("--yes", action="store_true", help="do it; else it is only told what would go")
 
-    db = verbs.add("db", _db, "the store: bring it to this version, drop what is old, check it, back it up")
-    db.add_argument("action", choices=("upgrade", "prune", "check", "backup"))
+    db = verbs.add("db", _db, "the store: upgrade, drop what is old, check, back up, make a role that reads")
+    db.add_argument("action", choices=("upgrade", "prune", "check", "backup", "reader"))
     db.add_argument("--to", type=Path, metavar="FILE", help="backup: where to")
+    db.add_argument("--role", metavar="NAME", help="reader: of PostgreSQL; made, or given a new password")
 
 
 def alerts_verbs(alerts: argparse.ArgumentParser) -> None:
@@ -415,7 +416,7 @@ def _dead_letters(a: argparse.Namespace, place: Place, settings: Settings) -> in
 def _db(a: argparse.Namespace, place: Place, settings: Settings) -> int:
     from cli import db
 
-    return db.run(place, settings, a.action, a.to)
+    return db.run(place, settings, a.action, a.to, a.role)
 
 
 def _classify(a: argparse.Namespace, place: Place, settings: Settings) -> int:

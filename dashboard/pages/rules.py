@@ -63,7 +63,6 @@ def tryout(rules: Sequence[Rule]) -> list[Any]:
                             autosize=True,
                             minRows=8,
                             size="xs",
-                            ff="monospace",
                         ),
                         html.Div(html.Button("try it", id="try-go", n_clicks=0), className="keys"),
                         html.Div(id="try-note", role="status", className="note"),

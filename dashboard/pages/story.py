@@ -121,7 +121,13 @@ def told(rows: Sequence[dict[str, Any]], scored: Scored | None, data: Data, view
     topics = ", ".join(f"{TOPIC_NAMES.get(topic.name, topic.name)} {topic.p:.0%}" for topic in scored.topics[:3])
     return [
         *parts,
-        html.Div([number(signed(mood.score), chances), number(topics or "none", "topics")], className="lead"),
+        html.Div(
+            [
+                number(signed(mood.score), chances),
+            ],
+            className="lead",
+        ),
+        html.P(f"Topics: {topics or 'none'}", className="note"),
         html.Ul(
             [
                 html.Li([series_link(series.name, data.names, view), " ", signed(series.score_e4 / 1e4)])
@@ -143,7 +149,7 @@ def explained(found: Explanation, title: str, text: str) -> list[Any]:
     return [
         html.P([marked(part) for part in parts_of(whole[: found.looked_at], words)], className="excerpt"),
         html.P(
-            ["Strongest: ", *(bit for word in strongest for bit in (html.Bdi(word.text), f" {figure(word.moved)} · "))]
+            ["Strongest:", *(bit for word in strongest for bit in (" ", html.Bdi(word.text), f" {figure(word.moved)}"))]
             if strongest
             else "No single word moved the score.",
         ),
