@@ -21,10 +21,17 @@ from moodwire.errors import MoodwireError
 from moodwire.store.db import Store
 from moodwire.store.watching import mark
 
-LOOK_S = 0.25
-REST_S = 1.0  # at least, between two beats
+LOOK_S = 0.1
+REST_S = 0.4  # at least, between two beats
+CROWD_S = 0.03  # and so much for each who waits for them, so that many pages do not overrun the server
+MOST_REST_S = 3.0
 LONGEST_S = 10.0  # a beat comes even when nothing is new: ages and health move on
 QUIET_S = 30.0
+
+
+def rest_s(waiting: int) -> float:
+    """Between two beats, with so many waiting for them."""
+    return min(max(REST_S, CROWD_S * waiting), MOST_REST_S)
 
 
 class Live:
@@ -79,7 +86,7 @@ class Live:
             self._at = self._clock()
             turn, self._turn = self._turn, asyncio.Event()
             turn.set()
-            await asyncio.sleep(REST_S)
+            await asyncio.sleep(rest_s(self._waiting))
 
     async def _change(self) -> None:
         """Returns when the store has changed, or after LONGEST_S."""
