@@ -1,6 +1,6 @@
 """How soon the pages have their data, how soon a record is on the screen, and what fifty open pages cost.
 
-./run bench dashboard [--scores N] [--postgres] [--visits N] [--seconds S] [--pages N] [--work DIR]
+./run bench dashboard [--scores N] [--days D] [--postgres] [--visits N] [--seconds S] [--pages N] [--work DIR]
 
 Fills a store with two years of invented news (5 million scores unless told otherwise; kept in DIR, and not made again),
 serves it by the dashboard's own stage in a process of its own, and looks at it with headless Chromium:
@@ -52,7 +52,6 @@ from moodwire.store.windows import ROLLUPS_S, save_positions, store_windows
 from moodwire.stream.embedded import EmbeddedLog
 from trends.count import Totals, window_of
 
-YEARS = timedelta(days=730)
 COMPANIES, TOPICS = 300, sorted(TOPIC_NAMES)[:12]
 SOURCES = [f"Source {n}" for n in range(40)]
 WORDS = tuple(
@@ -90,6 +89,7 @@ PAGES = ("overview", "series", "compare", "crossed", "incidents", "search", "lab
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scores", type=int, default=5_000_000)
+    parser.add_argument("--days", type=float, default=730, help="that they are spread over")
     parser.add_argument("--postgres", action="store_true", help="a PostgreSQL of its own, instead of SQLite")
     parser.add_argument("--visits", type=int, default=20, help="of each page")
     parser.add_argument("--seconds", type=float, default=30, help="of live news")
@@ -107,15 +107,13 @@ def main() -> None:
     with store.read() as connection:
         held = connection.execute(sa.select(sa.func.count()).select_from(schema.scores)).scalar_one()
     if not held:
-        fill(store, options.scores)
+        fill(store, options.scores, timedelta(days=options.days))
     kind = "SQLite" if store.sqlite else "PostgreSQL"
-    print(
-        f"{kind}, {held or options.scores:,} scores over two years (filled in {time.monotonic() - began:.0f} s); ",
-        end="",
-    )
-    print(f"{os.cpu_count()} cores, load {load:.1f} before\n")
+    took = time.monotonic() - began
+    print(f"{kind}, {held or options.scores:,} scores over {options.days:g} days (filled in {took:.0f} s); ", end="")
+    print(f"{os.cpu_count()} cores, load {load:.1f} before\n", flush=True)
     with served(store, options.work) as (url, process), browser() as chrome:
-        pages(chrome, url, options.visits)
+        pages(chrome, url, options.visits, options.days)
         pixels(chrome, url, store, options.seconds)
         crowd(chrome, url, process, store, options.pages, options.seconds)
 
@@ -126,7 +124,7 @@ def opened(options: argparse.Namespace) -> Store:
 
         store = Store(services.postgres().database())
     else:
-        store = Store(f"sqlite:///{options.work / f'{options.scores}.db'}")
+        store = Store(f"sqlite:///{options.work / f'{options.scores}-{options.days:g}.db'}")
     store.upgrade()
     return store
 
@@ -167,12 +165,12 @@ def served(store: Store, work: Path) -> Iterator[tuple[str, psutil.Process]]:
             process.terminate()
 
 
-def fill(store: Store, count: int) -> None:
+def fill(store: Store, count: int, past: timedelta) -> None:
     """Articles, scores and counted rows as classifiers leave them; windows and rollups from these by the store."""
     rng = np.random.default_rng(1)
     end = datetime.now(UTC)
-    times = np.sort(rng.uniform(0, YEARS.total_seconds(), count))
-    months = [end - YEARS + timedelta(days=n) for n in range(0, 760, 15)]
+    times = np.sort(rng.uniform(0, past.total_seconds(), count))
+    months = [end - past + timedelta(days=n) for n in range(0, past.days + 30, 15)]
     for table in (schema.articles, schema.scores, schema.counted):
         store.make_room(table, months)
     titles = [" ".join(rng.choice(WORDS, 7)) for _ in range(4999)]
@@ -180,7 +178,7 @@ def fill(store: Store, count: int) -> None:
         articles, scores, counted = [], [], []
         moods, luck = rng.dirichlet((1, 2, 1), CHUNK), rng.random(CHUNK)
         for n in range(begin, min(begin + CHUNK, count)):
-            record = invented(n, end - YEARS + timedelta(seconds=float(times[n])), moods[n - begin], luck[n - begin])
+            record = invented(n, end - past + timedelta(seconds=float(times[n])), moods[n - begin], luck[n - begin])
             articles.append(article_row(record, titles[n % len(titles)]))
             scores.append(score_row(record))
             counted += counted_rows(record)
@@ -266,9 +264,9 @@ def roll(store: Store) -> None:
             )
 
 
-def address(page: str, rng: random.Random) -> str:
+def address(page: str, rng: random.Random, past_days: float) -> str:
     """Of a page, with a span of one to fourteen days that nobody has looked at."""
-    end = datetime.now(UTC) - timedelta(seconds=rng.uniform(0, 0.9 * YEARS.total_seconds()))
+    end = datetime.now(UTC) - timedelta(seconds=86_400 * rng.uniform(0, 0.9 * past_days))
     begin = end - timedelta(days=rng.choice((1, 2, 7, 14)))
     span = f"?from={begin:%Y-%m-%dT%H:%M:%SZ}&to={end:%Y-%m-%dT%H:%M:%SZ}"
     company, topic = f"entity:C{rng.randrange(COMPANIES)}", f"topic:{rng.choice(TOPICS)}"
@@ -286,21 +284,22 @@ def address(page: str, rng: random.Random) -> str:
     }[page]
 
 
-def pages(chrome: Chrome, url: str, visits: int) -> None:
+def pages(chrome: Chrome, url: str, visits: int, days: float) -> None:
     rng = random.Random(5)
     print("| page | requests | p50, ms | p95, ms | slowest, ms | all there after, p95, ms |\n|---|---|---|---|---|---|")
     for page in PAGES:
         took: list[float] = []
         whole: list[float] = []
         for visit in range(visits + 1):
-            chrome.get(url + address(page, rng))
+            chrome.get(url + address(page, rng, days))
             found = settled(chrome)
             if visit:  # the first one fetches the page's own files
                 took += [entry["duration"] for entry in found]
                 whole.append(max(entry["startTime"] + entry["duration"] for entry in found))
         print(
             f"| {page} | {len(took)} | {np.percentile(took, 50):.0f} | {np.percentile(took, 95):.0f} | "
-            f"{max(took):.0f} | {np.percentile(whole, 95):.0f} |"
+            f"{max(took):.0f} | {np.percentile(whole, 95):.0f} |",
+            flush=True,
         )
     print()
 

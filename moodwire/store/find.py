@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -14,6 +14,7 @@ from moodwire.store import queries, schema
 from moodwire.store.db import Store
 
 LABELS = {"negative": -1, "neutral": 0, "positive": 1}
+BRIEF = timedelta(days=15)  # of a span whose stories are fewer than those that hold a word, ever
 _SOURCE = "source:"
 _CONFIGURATION: sa.ColumnElement[Any] = sa.literal_column("'moodwire'")
 # As PostgreSQL's index has it: without accents.
@@ -143,6 +144,7 @@ def _first_of_story(
 ) -> sa.Select[Any]:
     """Rows of `counted` that are wanted, one a story: the first."""
     base, *others = wanted.counted
+    brief = start is not None and (end or store.now()) - start <= BRIEF
     c, a = schema.counted.c, schema.articles.c
     rank = sa.func.row_number().over(partition_by=c.story_id, order_by=(c.start, c.partition, c.offset)).label("rank")
     names = ("id", "revision", "story_id", "score_e4", "start", "label", "partition", "offset", "fresh")
@@ -153,7 +155,12 @@ def _first_of_story(
         place = (also.c[part] == c[part] for part in ("start", "partition", "offset"))
         joined = joined.join(also, sa.and_(also.c.series == name, *place))
     if wanted.sources or wanted.words:
-        joined = joined.join(schema.articles, sa.and_(a.id == c.id, a.revision == c.revision))
+        id_: sa.ColumnElement[Any] = a.id
+        if store.sqlite and wanted.words and not brief:
+            id_ = a.id.concat(
+                ""
+            )  # no way from a row to its article: from the words found to their rows, few as they are
+        joined = joined.join(schema.articles, sa.and_(id_ == c.id, a.revision == c.revision))
         # The window is implied by the time of publication; said, it lets the store go from an article to its row.
         query = query.where(c.start == queries.bin_time(store, a.published_at, WINDOW_S))
     conditions = [c.series == base, c.first_article]
@@ -163,7 +170,7 @@ def _first_of_story(
     if wanted.label:
         conditions.append(c.label == LABELS[wanted.label])
     if wanted.words:
-        conditions.append(has_words(store, wanted.words))
+        conditions.append(has_words(store, wanted.words, brief))
     if start is not None:
         conditions.append(c.start >= start)
     if end is not None:
@@ -172,12 +179,14 @@ def _first_of_story(
     return sa.select(*(ranked.c[name] for name in names)).where(ranked.c.rank == 1)
 
 
-def has_words(store: Store, words: str) -> sa.ColumnElement[bool]:
-    """Whether an article has the words, by the store's index of them."""
+def has_words(store: Store, words: str, brief: bool = False) -> sa.ColumnElement[bool]:
+    """Whether an article has the words, by the store's index of them; brief: asked of the articles of a short span."""
     a = schema.articles.c
     if store.sqlite:
         matching = sa.text("select rowid from articles_words where articles_words match :match")
-        return a.seq.in_(matching.bindparams(match=match_of(words) or '""').columns(sa.column("rowid")))
+        # Left to itself, SQLite tries every number found with every article of the span.
+        number = a.seq + 0 if brief else a.seq
+        return number.in_(matching.bindparams(match=match_of(words) or '""').columns(sa.column("rowid")))
     terms = _terms(words)
     wanted = [_lexemes(text) for text in terms.wanted]
     if terms.begun:

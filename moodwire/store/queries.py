@@ -273,8 +273,8 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
     w = schema.windows.c
     begin = now - 2 * span
     width_s = max(int(span.total_seconds()) // bins, 60)
-    # The coarsest that blurs a bin's edges by no more than a 48th of it.
-    length_s = max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or 48 * length <= width_s)
+    # The coarsest that blurs a bin's edges by no more than a 7th of it.
+    length_s = max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or 7 * length <= width_s)
     if store.sqlite:  # the store sums up, so that a year's windows are not carried here
         age = sa.literal(micros(now)) - sa.cast(w.start, sa.BigInteger) - 1
         bin_ = sa.cast(age // (width_s * 1_000_000), sa.Integer).label("bin")

@@ -9,11 +9,12 @@ import pandas as pd
 import sqlalchemy as sa
 
 from moodwire.matchers import match, parse
-from moodwire.records import WINDOW_S, Alert, Scored, decode
+from moodwire.records import WINDOW_S, Alert, Scored, decode, floor_time
 from moodwire.store import queries, schema
 from moodwire.store.db import Store
 from moodwire.store.incidents import SilenceRow, alert_of, silences
 
+HOUR_S = 3600
 SCORE_BINS = 20  # of [-1, 1]
 
 
@@ -157,11 +158,12 @@ def scored_of(store: Store, id_: str, revision: int) -> Scored | None:
 
 
 def usual(store: Store, start: datetime, end: datetime) -> dict[str, float]:
-    """By series: the mean score of the stories published in a span."""
+    """By series: the mean score of the stories published in a span, of whole hours."""
     w = schema.windows.c
+    start, end = floor_time(start, HOUR_S), floor_time(end, HOUR_S)
     query = (
         sa.select(w.series, sa.func.sum(w.stories), sa.func.sum(w.score_sum_e4))
-        .where(w.length_s == WINDOW_S, w.start >= start, w.start < end)
+        .where(w.length_s == HOUR_S, w.start >= start, w.start < end)
         .group_by(w.series)
     )
     with store.read() as connection:

@@ -1,4 +1,4 @@
-"""Who may do what, and did; what was known since, for the live feed; views for those who bring their own client.
+"""Who may do what, and did; what was known since; rollups of a span; views for those who bring their own client.
 
 A later change of a table that a view reads drops the view first and makes it anew.
 """
@@ -45,6 +45,7 @@ def upgrade() -> None:
     for name, query in views(op.get_bind().dialect.name == "sqlite").items():
         op.execute(f"create view {name} as {query}")
     op.create_index("scores_known", "scores", ["known_at"])
+    op.create_index("windows_length", "windows", ["length_s", "start"])
     op.create_table(
         "tokens",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
