@@ -13,7 +13,18 @@ from alerts.plain import PlainWatch
 from alerts.watch import Watch
 from moodwire.records import seconds
 from moodwire.store import schema
-from moodwire.store.commands import Acknowledge, Command, Comment, EndSilence, Given, Silence, done, waiting
+from moodwire.store.commands import (
+    Acknowledge,
+    Backtest,
+    Command,
+    Comment,
+    EndSilence,
+    Explain,
+    Given,
+    Silence,
+    done,
+    waiting,
+)
 from moodwire.store.db import Store
 from moodwire.store.incidents import last_alert, store_alerts
 
@@ -64,6 +75,8 @@ class Desk:
                 same = sa.and_(s.id == command.id, s.ends_at > now)
                 ended = connection.execute(sa.update(schema.silences).where(same).values(ends_at=now)).rowcount
                 return f"silence {command.id} is over" if ended else f"there is no silence {command.id} that holds"
+            case Explain() | Backtest():
+                return "this is not for the desk"
 
     def _acknowledge(self, connection: sa.Connection, command: Acknowledge, given: Given, now: datetime) -> str:
         last = last_alert(connection, command.incident_id)

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from alerts import outbox
+from alerts import outbox, trials
 from alerts.calibration import BLOCK_S
 from alerts.channels import open_channel
 from alerts.counts import Count
@@ -61,7 +61,10 @@ def run(context: Context, notify_replayed: bool = False) -> None:
         with desk.lock:
             return _handle(context, desk, batch, notify_replayed)
 
+    tester = threading.Thread(target=trials.run, args=(context,), name="backtests", daemon=True)
+    tester.start()
     consume(context, "windows", NAME, handle)
+    tester.join(trials.JOIN_S)
     sender.join(2 * outbox.JOIN_S)
 
 

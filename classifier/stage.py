@@ -1,9 +1,11 @@
 """The classifier as a stage: articles in, scored articles out, in the order in which they came."""
 
+import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from classifier.engine import Engine, Scores, open_engine
+from classifier import explain
+from classifier.engine import Engine, Scores, Span, open_engine
 from classifier.entities import Mention, Watchlist
 from classifier.labels import TOPICS
 from moodwire import symbology
@@ -28,7 +30,7 @@ KEPT_TOPIC = 0.05  # topics below this are not kept in the record
 def run(context: Context) -> None:
     """Until the stop: `articles` in, `scored` out. Raises ModelError when the weights are not sound."""
     settings = context.settings
-    engine = open_engine(settings.model.engine, threads=settings.model.threads or None)
+    engine = OneAtATime(open_engine(settings.model.engine, threads=settings.model.threads or None))
     companies = settings.watchlist.companies
     watchlist = Watchlist(companies, symbology.companies().values())
     groups = {company.symbol: company.groups for company in companies}
@@ -47,7 +49,23 @@ def run(context: Context) -> None:
                 out.append((message.key, message.value, message.partition))
         context.log.append("scored", out)
 
+    explainer = threading.Thread(target=explain.run, args=(context, engine), name="explain", daemon=True)
+    explainer.start()
     consume(context, "articles", NAME, handle, max_records=settings.model.batch)
+    explainer.join(explain.JOIN_S)
+
+
+class OneAtATime:
+    """An engine for several threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.model = engine.model
+        self._engine = engine
+        self._lock = threading.Lock()
+
+    def score(self, texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> list[Scores]:
+        with self._lock:
+            return self._engine.score(texts, spans)
 
 
 def score_articles(

@@ -13,10 +13,11 @@ from moodwire.errors import BadInput, StoreError
 from moodwire.settings import Place, Settings
 from moodwire.store.check import faults
 from moodwire.store.db import Store
+from moodwire.store.reader import make_reader
 from moodwire.store.retention import prune
 
 
-def run(place: Place, settings: Settings, action: str, to: Path | None) -> int:
+def run(place: Place, settings: Settings, action: str, to: Path | None, role: str | None = None) -> int:
     """0, or 1 where `check` finds faults."""
     store = open_store(place, settings)
     where = store.url.render_as_string(hide_password=True)
@@ -32,6 +33,11 @@ def run(place: Place, settings: Settings, action: str, to: Path | None) -> int:
             found = faults(store)
             print("\n".join(found) if found else f"{where} is sound")
             return 1 if found else 0
+        elif action == "reader":
+            if role is None:
+                raise BadInput("db reader: name the role with --role NAME")
+            password = make_reader(store, role)
+            print(f"role {role} reads {where}; its password, told once: {password}")
         elif to is None:
             raise BadInput("db backup: say where to with --to FILE")
         else:

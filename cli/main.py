@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from moodwire.access import ROLES
 from moodwire.errors import BadInput, ModelError, MoodwireError
 from moodwire.settings import Place, Settings
 
@@ -142,16 +143,28 @@ def look_verbs(verbs: Verbs) -> None:
     query.add_argument("--series", metavar="S", help="all, topic:X, entity:Y or group:Z")
     query.add_argument("--from", dest="start", metavar="T", help="published at or after this (UTC)")
     query.add_argument("--to", dest="end", metavar="T", help="published before this (UTC)")
-    query.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    query.add_argument("--format", choices=("table", "csv", "json", "parquet"), default="table")
     query.add_argument("--limit", type=int, metavar="N", help="the newest N rows")
     query.add_argument("--as-of", metavar="T", help="windows: as they were known then (UTC)")
 
     dead = verbs.add("dead-letters", _dead_letters, "what could not be used, and why; `retry` puts it back, each once")
     dead.add_argument("action", choices=("list", "retry"))
 
-    db = verbs.add("db", _db, "the store: bring it to this version, drop what is old, check it, back it up")
-    db.add_argument("action", choices=("upgrade", "prune", "check", "backup"))
+    tokens_verbs(verbs.add("tokens", _tokens, "who may see the dashboard and ask the API; who did what"))
+
+    forget = verbs.add(
+        "forget",
+        _forget,
+        "delete the text of a source or an article, for good; what was counted stays",
+        "example: moodwire forget 'Company news' --yes",
+    )
+    forget.add_argument("what", metavar="SOURCE|ID", help="a source's name, or an article's id")
+    forget.add_argument("--yes", action="store_true", help="do it; else it is only told what would go")
+
+    db = verbs.add("db", _db, "the store: upgrade, drop what is old, check, back up, make a role that reads")
+    db.add_argument("action", choices=("upgrade", "prune", "check", "backup", "reader"))
     db.add_argument("--to", type=Path, metavar="FILE", help="backup: where to")
+    db.add_argument("--role", metavar="NAME", help="reader: of PostgreSQL; made, or given a new password")
 
 
 def alerts_verbs(alerts: argparse.ArgumentParser) -> None:
@@ -175,6 +188,21 @@ def alerts_verbs(alerts: argparse.ArgumentParser) -> None:
     silence.add_argument("--end", type=int, metavar="N", help="end silence N instead")
     test = actions.add_parser("test", help="send a made-up alert to a channel")
     test.add_argument("channel", metavar="CHANNEL")
+
+
+def tokens_verbs(tokens: argparse.ArgumentParser) -> None:
+    actions = tokens.add_subparsers(dest="action", metavar="ACTION", required=True)
+    make = actions.add_parser("make", help="make one; it is printed, once")
+    make.add_argument("name", metavar="NAME", help="whose it is: kept with what is done by it")
+    make.add_argument(
+        "--role", choices=ROLES, default="viewer", help="analysts act on incidents and label; default: viewer"
+    )
+    make.add_argument("--for", dest="span", metavar="30d", help="until when it holds; default: until it is revoked")
+    revoke = actions.add_parser("revoke", help="it holds no more, and its sessions are over")
+    revoke.add_argument("name", metavar="NAME")
+    actions.add_parser("list", help="all that were ever made")
+    trail = actions.add_parser("trail", help="who changed what, the newest first")
+    trail.add_argument("--limit", type=int, default=50, metavar="N")
 
 
 def model_verbs(verbs: Verbs) -> None:
@@ -365,6 +393,26 @@ def _query(a: argparse.Namespace, place: Place, settings: Settings) -> int:
     return query.run(place, settings, a.what, a.series, a.start, a.end, a.format, a.limit, a.as_of)
 
 
+def _tokens(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import tokens
+
+    match a.action:
+        case "make":
+            return tokens.make(place, settings, a.name, a.role, a.span)
+        case "revoke":
+            return tokens.revoke(place, settings, a.name)
+        case "list":
+            return tokens.listed(place, settings)
+        case _:
+            return tokens.trail(place, settings, a.limit)
+
+
+def _forget(a: argparse.Namespace, place: Place, settings: Settings) -> int:
+    from cli import forget
+
+    return forget.run(place, settings, a.what, a.yes)
+
+
 def _dead_letters(a: argparse.Namespace, place: Place, settings: Settings) -> int:
     from cli import status
 
@@ -374,7 +422,7 @@ def _dead_letters(a: argparse.Namespace, place: Place, settings: Settings) -> in
 def _db(a: argparse.Namespace, place: Place, settings: Settings) -> int:
     from cli import db
 
-    return db.run(place, settings, a.action, a.to)
+    return db.run(place, settings, a.action, a.to, a.role)
 
 
 def _classify(a: argparse.Namespace, place: Place, settings: Settings) -> int:

@@ -1,4 +1,4 @@
-"""`moodwire query`: what the store holds, as a table, CSV or JSON."""
+"""`moodwire query`: what the store holds, as a table, CSV, JSON or Parquet."""
 
 import sys
 from functools import partial
@@ -9,6 +9,7 @@ from rich.table import Table
 
 from cli.stages import open_store
 from cli.times import given_time
+from moodwire import tables
 from moodwire.errors import BadInput
 from moodwire.settings import Place, Settings
 from moodwire.store import labels, queries
@@ -40,6 +41,10 @@ def run(
     frame = ask(store, series=series, start=given_time(start), end=given_time(end), limit=limit)
     if format_ == "csv":
         frame.to_csv(sys.stdout, index=False, date_format="%Y-%m-%dT%H:%M:%S.%f%z")
+    elif format_ == "parquet":
+        if sys.stdout.isatty():
+            raise BadInput("Parquet is not for a terminal: add > FILE.parquet")
+        sys.stdout.buffer.write(tables.write(tables.plain_table(frame), "parquet"))
     elif format_ == "json":
         frame.to_json(sys.stdout, orient="records", date_format="iso", date_unit="us", indent=1)
         print()

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from dash import Dash, Input, Output, html, set_props
+from starlette.exceptions import HTTPException
 
-from dashboard import export, figures, frame
+from dashboard import export, figures, frame, guard, login
+from dashboard.api import app as api
+from dashboard.api import problems
 from dashboard.data import Data
 from dashboard.live import Live
-from dashboard.pages import health, incidents, label, overview, rules, search, series
+from dashboard.pages import health, incidents, label, overview, rules, search, series, story
 from dashboard.parts import empty
 from moodwire.errors import MoodwireError
 from moodwire.settings import Settings
@@ -23,7 +26,7 @@ from moodwire.store.db import Store
 
 log = logging.getLogger("dashboard")
 Clock = Callable[[], datetime]
-PAGES = (overview, series, incidents, rules, search, label, health)
+PAGES = (overview, series, incidents, rules, search, label, health, story)
 
 
 def build(store: Store, settings: Settings, clock: Clock) -> Dash:
@@ -54,9 +57,19 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
     for page in PAGES:
         page.register(app, data)
     app.server.include_router(export.router(data))
+    app.server.include_router(login.router(store, settings.dashboard, clock))
+    app.server.exception_handler(HTTPException)(problems.refused)  # a path of the API's that no route takes, too
+    app.server.mount(api.PREFIX, api.build(data, live))
     # Dash does this at the first request for `/` or one of its own addresses. Without it, a first request for another
     # page, a link that a colleague sent, gets a page without our assets.
     app._setup_server()  # type: ignore[no-untyped-call]
+    app.server.add_middleware(  # the last one added stands before the others
+        guard.Guard,
+        store=store,
+        settings=settings.dashboard,
+        clock=clock,
+        policy=guard.policy(app.csp_hashes()),
+    )
     figures.warm()
     return app
 

@@ -26,6 +26,7 @@ class Data:
         self.clock = clock
         self.settings = settings
         self.names = {company.symbol: company.name for company in settings.watchlist.companies}
+        self.displays = {source.name: source.display for source in settings.sources}
         self._answers: OrderedDict[Any, Future[Any]] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -1,18 +1,24 @@
-"""All rows of a page as CSV, not only those that it loaded; the address says the same as the page's."""
+"""All rows of a page as CSV or Parquet, not only those that it loaded; the address says the same as the page's."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from typing import Literal
 
 import pandas as pd
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import StreamingResponse
+from pyarrow import parquet
 
 from dashboard.data import Data
 from dashboard.view import View, parse
 from moodwire.csvfile import csv_of
+from moodwire.licence import shown
 from moodwire.store import labels, queries, watching
 from moodwire.store.find import course, find
+from moodwire.tables import MEDIA, STORIES, plain_table
 
+BLOCK = 1 << 20  # bytes
 SLICE = timedelta(days=1)  # of stories, so that no export holds a year of them
 Frames = Iterator[pd.DataFrame]
 
@@ -20,17 +26,36 @@ Frames = Iterator[pd.DataFrame]
 def router(data: Data) -> APIRouter:
     routes = APIRouter()
 
-    @routes.get("/export/{what}.csv", include_in_schema=False)
-    def export(what: str, request: Request) -> StreamingResponse:
+    @routes.get("/export/{what}.{form}", include_in_schema=False)
+    def export(what: str, form: Literal["csv", "parquet"], request: Request) -> StreamingResponse:
         ask = EXPORTS.get(what)
         if ask is None:
             raise HTTPException(404, f"there is no export {what!r}; there are {', '.join(EXPORTS)}")
         view = parse(request.url.query)
-        body = (csv_of(frame, header=at == 0) for at, frame in enumerate(ask(data, view, data.clock())))
-        name = f'attachment; filename="moodwire-{what}.csv"'
-        return StreamingResponse(body, media_type="text/csv; charset=utf-8", headers={"Content-Disposition": name})
+        frames = ask(data, view, data.clock())
+        body: Iterator[str | bytes] = _parquet(what, frames)
+        if form == "csv":
+            body = (csv_of(frame, header=at == 0) for at, frame in enumerate(frames))
+        name = f'attachment; filename="moodwire-{what}.{form}"'
+        return StreamingResponse(body, media_type=MEDIA[form], headers={"Content-Disposition": name})
 
     return routes
+
+
+def _parquet(what: str, frames: Frames) -> Iterator[str | bytes]:
+    """Through a file, so that no export is held in memory."""
+    with tempfile.TemporaryFile() as file:
+        writer: parquet.ParquetWriter | None = None
+        for frame in frames:
+            table = STORIES.of(frame) if what == "stories" else plain_table(frame)
+            if writer is None:
+                writer = parquet.ParquetWriter(file, table.schema, compression="zstd")
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+        file.seek(0)
+        while block := file.read(BLOCK):
+            yield block
 
 
 def _stories(data: Data, view: View, now: datetime) -> Frames:
@@ -61,7 +86,9 @@ def _incidents(data: Data, view: View, now: datetime) -> Frames:
 
 
 def _labels(data: Data, view: View, now: datetime) -> Frames:
-    yield labels.corrections(data.store, None, None, None, None)
+    frame = labels.corrections(data.store, None, None, None, None)
+    texts = zip(frame["body"], frame["source"], strict=True)
+    yield frame.assign(body=[shown(body, data.displays.get(source, "full")) for body, source in texts])
 
 
 EXPORTS: dict[str, Callable[[Data, View, datetime], Frames]] = {

@@ -9,6 +9,7 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 
+from dashboard import person
 from dashboard.data import Data
 from dashboard.live import QUIET_S, Live
 from dashboard.parts import age, called
@@ -78,6 +79,7 @@ def layout(live: Live) -> Any:
                                 size="md",
                                 **called("light or dark"),
                             ),
+                            *logged_in(),
                         ],
                         className="controls",
                     ),
@@ -96,6 +98,15 @@ def layout(live: Live) -> Any:
         theme=THEME,
         defaultColorScheme="auto",
     )
+
+
+def logged_in() -> list[Any]:
+    """Who is looking, where one logs in."""
+    who = person.current()
+    if not who.name:
+        return []
+    leave = html.Form(html.Button("log out", type="submit"), action="/logout", method="POST", className="keys small")
+    return [html.Span(html.Bdi(who.name), title=f"logged in as {who.role}"), leave]
 
 
 def register(app: Dash, data: Data, live: Live) -> None:

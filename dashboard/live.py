@@ -11,7 +11,7 @@ whose page is gone ends with the browser's socket.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 from typing import Any
 
@@ -21,10 +21,17 @@ from moodwire.errors import MoodwireError
 from moodwire.store.db import Store
 from moodwire.store.watching import mark
 
-LOOK_S = 0.25
-REST_S = 1.0  # at least, between two beats
+LOOK_S = 0.1
+REST_S = 0.4  # at least, between two beats
+CROWD_S = 0.03  # and so much for each who waits for them, so that many pages do not overrun the server
+MOST_REST_S = 3.0
 LONGEST_S = 10.0  # a beat comes even when nothing is new: ages and health move on
 QUIET_S = 30.0
+
+
+def rest_s(waiting: int) -> float:
+    """Between two beats, with so many waiting for them."""
+    return min(max(REST_S, CROWD_S * waiting), MOST_REST_S)
 
 
 class Live:
@@ -45,16 +52,30 @@ class Live:
             self._at = self._clock()
         return self._at.isoformat()
 
+    def now(self) -> datetime:
+        """The time of the present beat."""
+        self.beat()
+        return self._at
+
     async def tell(self) -> None:
         """Run as a page's WebSocket callback: set its beat at each change, until the socket closes."""
         socket: Any = ctx.websocket
+        turns = self.turns()
+        try:
+            while socket is not None and not socket.is_shutdown:
+                set_props("beat", {"data": (await anext(turns)).isoformat()})
+        finally:
+            await turns.aclose()
+
+    async def turns(self) -> AsyncGenerator[datetime]:
+        """The beats from now on; the store is watched for as long as someone waits for one."""
         self._waiting += 1
         try:
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._watch())
-            while socket is not None and not socket.is_shutdown:
+            while True:
                 await self._turn.wait()
-                set_props("beat", {"data": self._at.isoformat()})
+                yield self._at
         finally:
             self._waiting -= 1
 
@@ -65,7 +86,7 @@ class Live:
             self._at = self._clock()
             turn, self._turn = self._turn, asyncio.Event()
             turn.set()
-            await asyncio.sleep(REST_S)
+            await asyncio.sleep(rest_s(self._waiting))
 
     async def _change(self) -> None:
         """Returns when the store has changed, or after LONGEST_S."""

@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import dash_ag_grid as dag
+import dash_mantine_components as dmc
 import pandas as pd
 import plotly.graph_objects as go
 from dash import dcc, html
 
-from dashboard import figures
-from dashboard.view import Span, View, incident_path, pretty, series_path
+from dashboard import figures, person
+from dashboard.view import Span, View, incident_path, pretty, series_path, story_path
 from moodwire.records import Alert, Evidence
 
 STORIES = 60
@@ -74,6 +75,14 @@ def graph(id_: str, label: str, height: int = 300) -> Any:
     )
 
 
+def your_name(label: str, width: int) -> Any:
+    """Where one writes one's name; who is logged in has one."""
+    known = person.current().name
+    return dmc.TextInput(
+        id="who", label=label, value=known or None, disabled=bool(known), persistence=not known, size="xs", w=width
+    )
+
+
 def called(name: str) -> dict[str, Any]:
     """What a screen reader calls a part."""
     return {"aria-label": name}
@@ -91,8 +100,13 @@ def empty(text: str) -> Any:
     return html.Div(text, className="empty")
 
 
-def download(what: str, search: str, text: str = "all as CSV") -> Any:
-    return html.A(text, href=f"/export/{what}.csv{search}", className="download", download="")
+def download(what: str, search: str, text: str = "all") -> Any:
+    """All rows of what is shown, in both forms."""
+    forms = (("CSV", "csv"), ("Parquet", "parquet"))
+    links = [
+        html.A(name, href=f"/export/{what}.{form}{search}", className="download", download="") for name, form in forms
+    ]
+    return html.Span([f"{text} as ", links[0], " or ", links[1]])
 
 
 def signed(value: float) -> Any:
@@ -162,6 +176,7 @@ def story_rows(frame: pd.DataFrame, view: View, now: datetime) -> list[dict[str,
                 for entity in row.entities[:4]
             ],
             "copies": row.copies,
+            "why": story_path(row.id) + view.frame,
             "source": _link(f"source:{row.source}", row.source, view),
         }
         for row in frame.itertuples()

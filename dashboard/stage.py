@@ -6,16 +6,24 @@ import threading
 import uvicorn
 
 from dashboard.app import build
-from moodwire.errors import PortInUse
+from dashboard.guard import needs_login
+from moodwire.errors import ConfigError, PortInUse
 from moodwire.stage import Context
+from moodwire.store.access import any_token
 
 NAME = "dashboard"
 BEAT_S = 1.0
+NOBODY = (
+    "dashboard: {host} asks for a login, and nobody could log in; make a token first (moodwire tokens make NAME "
+    "--role admin), or name a trusted proxy (docs/access.md)"
+)
 
 
 def run(context: Context) -> None:
-    """Serve on settings.dashboard; the address is in the stage's note. Raises PortInUse."""
+    """Serve on settings.dashboard; the address is in the stage's note. Raises PortInUse, ConfigError."""
     settings = context.settings.dashboard
+    if needs_login(settings) and not settings.name_header and not any_token(context.store, context.clock()):
+        raise ConfigError([NOBODY.format(host=settings.host)])
     listener = listen(settings.host, settings.port)
     app = build(context.store, context.settings, context.clock)
     server = uvicorn.Server(

@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import ipaddress
 import re
 import tomllib
 import types
@@ -291,6 +292,7 @@ def _relations(raw: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
                     f"there is no channel {name!r}; add it under [[channels]] (now: {known})",
                 )
 
+    yield from _proxies(raw.get("dashboard", {}))
     rules = [rule["name"] for rule in raw.get("rules", [])]
     for at, hours in enumerate(raw.get("quiet_hours", [])):
         for name in hours.get("rules", []):
@@ -302,6 +304,16 @@ def _relations(raw: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
             ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError):
             yield ("quiet_hours", at, "timezone"), f"no time zone {zone!r}; give one such as Europe/Berlin"
+
+
+def _proxies(dashboard: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
+    for at, address in enumerate(dashboard.get("proxies", [])):
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            yield ("dashboard", "proxies", at), f"{address!r} is no address; give one such as 10.0.0.2"
+    if bool(dashboard.get("name_header")) != bool(dashboard.get("proxies")):
+        yield ("dashboard",), "proxies and name_header go together: who is believed, and where they say who is asking"
 
 
 def _repeated(values: list[str], keys: Keys, field: str) -> Iterator[tuple[Keys, str]]:

@@ -8,6 +8,8 @@ from urllib.request import url2pathname
 
 import msgspec
 
+from moodwire.access import Role
+
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 WindowLength = Annotated[float, msgspec.Meta(ge=60, le=604_800)]  # seconds
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._&-]{0,63}$")]
@@ -19,6 +21,9 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     pass
 
 
+Display = Literal["title", "excerpt", "full"]
+
+
 class Source(Section, frozen=True, kw_only=True, tag_field="kind", tag="feed"):
     """A feed to watch: RSS, Atom or JSON Feed. `articles` says whether the linked page is fetched for the text."""
 
@@ -26,6 +31,7 @@ class Source(Section, frozen=True, kw_only=True, tag_field="kind", tag="feed"):
     url: Url
     interval_s: Seconds = 300
     articles: bool = True
+    display: Display = "full"  # how much of a text its licence lets us show to readers
 
 
 class Sitemap(Source, frozen=True, kw_only=True, tag="sitemap"):
@@ -300,8 +306,15 @@ class Retention(Section, frozen=True, kw_only=True):
 
 
 class Dashboard(Section, frozen=True, kw_only=True):
-    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"  # loopback: it has no login yet
+    """Where the pages and the API are served, and who may see them: docs/access.md."""
+
+    host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"  # beyond loopback a login is asked for
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8050
+    login: Literal["off-host", "always"] = "off-host"  # always: on loopback too
+    origin: Annotated[str, msgspec.Meta(pattern=r"^(https?://[^/\s]+)?$")] = ""  # as browsers see it, behind a proxy
+    proxies: tuple[str, ...] = ()  # addresses of proxies that are believed
+    name_header: str = ""  # in which they say who is asking: they have logged them in
+    proxy_role: Role = "analyst"  # of those whom they name
 
 
 class Metrics(Section, frozen=True, kw_only=True):

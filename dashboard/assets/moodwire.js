@@ -54,6 +54,7 @@ cells.Story = function (p) {
     add(el("span", null, inside(a.href, a.text), " ", signed(a.score)));
   });
   if (d.copies > 1) add(d.copies + " copies");
+  add(inside(d.why, "why?"));
   return el("div", { className: "story", title: d.title.slice(0, 500) },
     /^https?:\/\//.test(d.url || "")
       ? el("a", { href: d.url, target: "_blank", rel: "noopener noreferrer", className: "title" }, title)

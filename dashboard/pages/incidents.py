@@ -9,7 +9,7 @@ import dash_mantine_components as dmc
 import pandas as pd
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 
-from dashboard import figures
+from dashboard import figures, person
 from dashboard.data import Data
 from dashboard.frame import in_thread
 from dashboard.parts import (
@@ -25,6 +25,7 @@ from dashboard.parts import (
     number,
     real,
     series_link,
+    your_name,
 )
 from dashboard.view import STEPS_S, View, incident_path, parse, pretty
 from moodwire.errors import BadInput
@@ -160,14 +161,17 @@ def register(app: Dash, data: Data) -> None:
         if what is None or not any(click["value"] for click in ctx.triggered):
             return no_update, no_update
         now = data.clock()
-        if not (who or "").strip():
+        if not person.may("analyst"):
+            return {"fault": person.REFUSED}, no_update
+        name = person.name_or(who)
+        if not name:
             return {"fault": "Write your name first: it is kept with what you do."}, no_update
         try:
             file = watching.incident(data.store, named(path), now)
             if file is None:
                 raise BadInput("there is no such incident")
             command = asked(what, file.row, (text or "").strip(), until or "", parse(search), now)
-            return {"seq": give(data.store, "alerts", command, (who or "").strip(), now)}, ""
+            return {"seq": give(data.store, "alerts", command, name, now)}, ""
         except BadInput as error:
             return {"fault": f"{error}"}, no_update
 
@@ -194,7 +198,7 @@ def actions() -> list[Any]:
     return [
         html.Div(
             [
-                dmc.TextInput(id="who", label="Your name", persistence=True, size="xs", w=160),
+                your_name("Your name", 160),
                 dmc.TextInput(
                     id="act-text",
                     label="Comment, or the reason of a silence",

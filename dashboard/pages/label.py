@@ -3,15 +3,16 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-import dash_mantine_components as dmc
 import pandas as pd
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 
+from dashboard import person
 from dashboard.data import Data
 from dashboard.frame import in_thread
-from dashboard.parts import called, download, empty, external, grid, heading
+from dashboard.parts import called, download, empty, external, grid, heading, your_name
 from dashboard.view import View, parse
 from moodwire.labels import SENTIMENTS, TOPIC_NAMES
+from moodwire.licence import shown
 from moodwire.store import labels
 from moodwire.store.labels import Correction, sentiment_of
 
@@ -70,13 +71,7 @@ def layout(path: str, data: Data) -> Any:
                             ],
                             className="keys",
                         ),
-                        dmc.TextInput(
-                            id="who",
-                            label="Your name, kept with each label",
-                            persistence=True,
-                            size="xs",
-                            w=280,
-                        ),
+                        your_name("Your name, kept with each label", 280),
                         html.Div(id="label-note", role="status", className="note"),
                     ]
                 ),
@@ -84,7 +79,7 @@ def layout(path: str, data: Data) -> Any:
                     [
                         heading(
                             "Labels given",
-                            ["the last word on each · ", download("labels", "", "all with their texts as CSV")],
+                            ["the last word on each · ", download("labels", "", "all with their texts")],
                         ),
                         grid("labels", COLUMNS, 460, label="labels given", none="No label so far."),
                     ]
@@ -125,10 +120,12 @@ def register(app: Dash, data: Data) -> None:
         what = ctx.triggered_id
         if what is None or not any(click["value"] for click in ctx.triggered):
             return no_update, no_update, no_update
-        return act(data, what["head"], what["label"], queue, done, (who or "").strip()[:WHO], now)
+        if not person.may("analyst"):
+            return no_update, no_update, person.REFUSED
+        return act(data, what["head"], what["label"], queue, done, person.name_or(who)[:WHO], now)
 
     @app.callback(Output("to-label", "children"), Input("queue", "data"), Input("where", "search"))
-    def shown(queue: list[dict[str, Any]] | None, search: str | None) -> Any:
+    def shows(queue: list[dict[str, Any]] | None, search: str | None) -> Any:
         if queue is None:
             return no_update
         return story(queue[0], parse(search)) if queue else empty("Every story of the last 30 days has a label.")
@@ -162,7 +159,7 @@ def waiting(data: Data, now: datetime) -> list[dict[str, Any]]:
             "p": [row.p_negative, row.p_neutral, row.p_positive],
             "title": row.title,
             "url": row.url,
-            "body": row.body[:EXCERPT],
+            "body": shown(row.body, data.displays.get(row.source, "full"))[:EXCERPT],
             "source": row.source,
             "at": pd.Timestamp(row.published_at).isoformat(),
         }
@@ -179,7 +176,7 @@ def act(
             return no_update, no_update, "There is nothing of yours to take back."
         *earlier, (numbers, before) = done
         for number in numbers:
-            labels.take_back(data.store, number, who)
+            labels.take_back(data.store, number, who, now)
         back = queue if queue and queue[0]["id"] == before["id"] else [before, *queue]
         return back, earlier, "Taken back."
     if not queue:

@@ -1,25 +1,79 @@
 """Each rule, what it asks, and what it found in the past four weeks."""
 
+import tomllib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import dash_mantine_components as dmc
 import msgspec
 import pandas as pd
-from dash import Dash, Input, Output, dcc, html
+from dash import Dash, Input, Output, State, dcc, html, no_update
 
+from dashboard import person
 from dashboard.data import Data
 from dashboard.frame import in_thread
-from dashboard.parts import age, empty, heading, moment, series_link
-from dashboard.view import View, incident_path, parse
+from dashboard.parts import age, called, empty, heading, moment, series_link
+from dashboard.view import View, incident_path, parse, pretty
+from moodwire.errors import BadInput
+from moodwire.records import floor_time
 from moodwire.settings import AnyRule, ArticleRule, PickupRule, Rule, ScoreRule, ShareRule, SilenceRule
 from moodwire.store import watching
+from moodwire.store.commands import Backtest, give, last_of, progress
+from moodwire.trial import Trial
 
 PAST = timedelta(weeks=4)
+WAITS = "Asked; it waits for the alarms (is the stage `alerts` running?)."
 LISTED = 12  # incidents of a rule
 
 
 def layout(path: str, data: Data) -> Any:
-    return [html.H1("Rules"), html.Div(empty("Loading …"), id="rules")] if path == "/rules" else None
+    if path != "/rules":
+        return None
+    return [
+        html.H1("Rules"),
+        html.Div(empty("Loading …"), id="rules"),
+        heading("Try a rule", "what it would have done in the past four weeks, as it is and as you change it"),
+        *tryout([rule for rule in data.settings.rules if isinstance(rule, Rule)]),
+    ]
+
+
+def tryout(rules: Sequence[Rule]) -> list[Any]:
+    """It stays as it is while the page around it is made anew, so that nothing typed is lost."""
+    if not rules:
+        return [empty("Only rules of kind surge can be tried, and there is none.")]
+    return [
+        html.Div(
+            [
+                html.Section(
+                    [
+                        dmc.Select(
+                            id="try-rule",
+                            data=[rule.name for rule in rules],
+                            value=rules[0].name,
+                            allowDeselect=False,
+                            size="xs",
+                            w=280,
+                            label="Begin with",
+                        ),
+                        dmc.Textarea(
+                            id="try-text",
+                            value=snippet(rules[0]),
+                            label="A copy, to be changed; for moodwire.toml when it does what you want",
+                            autosize=True,
+                            minRows=8,
+                            size="xs",
+                        ),
+                        html.Div(html.Button("try it", id="try-go", n_clicks=0), className="keys"),
+                        html.Div(id="try-note", role="status", className="note"),
+                        dcc.Store(id="tried"),
+                    ]
+                ),
+                html.Section(html.Div(empty("Nothing has been tried yet."), id="try-found")),
+            ],
+            className="columns",
+        )
+    ]
 
 
 def register(app: Dash, data: Data) -> None:
@@ -31,6 +85,128 @@ def register(app: Dash, data: Data) -> None:
             return empty("There is no rule, so there is no alarm. Write one under [[rules]] in moodwire.toml.")
         found = data.ask_at(now, watching.incidents, None, now - PAST, None, None)
         return [part for rule in data.settings.rules for part in section(rule, found, data.names, view, now)]
+
+    @app.callback(Output("try-text", "value"), Input("try-rule", "value"), prevent_initial_call=True)
+    def begun(name: str) -> Any:
+        return next((snippet(rule) for rule in data.settings.rules if rule.name == name), no_update)
+
+    @app.callback(
+        Output("tried", "data"),
+        Input("try-go", "n_clicks"),
+        State("try-rule", "value"),
+        State("try-text", "value"),
+        prevent_initial_call=True,
+    )
+    @in_thread
+    def go(_: int, name: str, text: str | None) -> Any:
+        if not person.may("analyst"):
+            return {"fault": person.REFUSED}
+        own = next(rule for rule in data.settings.rules if rule.name == name and isinstance(rule, Rule))
+        end = floor_time(data.clock(), 3600)
+        try:
+            command = Backtest(rules=both(own, read(text or "")), start=end - PAST, end=end)
+            known = last_of(data.store, command)  # the same, within the hour
+            by = person.current().name or "local"
+            return {"seq": known if known is not None else give(data.store, "backtests", command, by, data.clock())}
+        except BadInput as error:
+            return {"fault": f"{error}"}
+
+    @app.callback(
+        Output("try-note", "children"),
+        Output("try-found", "children"),
+        Input("tried", "data"),
+        Input("beat", "data"),
+        State("where", "search"),
+    )
+    @in_thread
+    def came(tried: dict[str, Any] | None, beat: str, search: str | None) -> Any:
+        if tried is None:
+            return None, no_update
+        if "fault" in tried:
+            return html.Span(tried["fault"], className="bad"), no_update
+        is_done, result = progress(data.store, tried["seq"])
+        if not is_done:
+            return (how_far(result) if result else WAITS), no_update
+        try:
+            found = msgspec.json.decode(result, type=Trial)
+        except msgspec.MsgspecError:
+            return result, no_update
+        return "", outcome(found, data.names, parse(search))
+
+
+def read(text: str) -> Rule:
+    """A rule of kind surge as moodwire.toml says it. Raises BadInput."""
+    try:
+        raw = tomllib.loads(text)
+        (rule,) = raw.get("rules", [])
+        rule.setdefault("kind", "surge")
+        return msgspec.convert(rule, Rule)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"this is not TOML: {error}") from error
+    except ValueError as error:  # msgspec's, too
+        what = f"{error}".replace("`", "") if isinstance(error, msgspec.ValidationError) else "one [[rules]], please"
+        raise BadInput(f"this is no rule of kind surge: {what}") from error
+
+
+def both(own: Rule, changed: Rule) -> tuple[Rule, ...]:
+    """The rule as it is, and the changed one if it differs; names that tell them apart."""
+    if changed == own:
+        return (own,)
+    if changed.name == own.name:
+        changed = msgspec.structs.replace(changed, name=f"{own.name[:56]} changed")
+    return own, changed
+
+
+def how_far(part: str) -> Any:
+    return [
+        html.Progress(value=part, max="1", **called("how far the backtest is")),
+        f" {float(part):.0%} of the stories",
+    ]
+
+
+def outcome(found: Trial, names: dict[str, str], view: View) -> list[Any]:
+    heads = ("Rule", "False alarms a week, set", "Alarms", "A week", "Most of")
+    rows = [
+        html.Tr(
+            [
+                html.Th(row.rule, scope="row"),
+                html.Td(f"{row.per_week:g}" + (" (so it is set)" if row.own else ""), className="figure-cell"),
+                html.Td(f"{row.alarms}", className="figure-cell"),
+                html.Td(f"{row.weekly:.2f}", className="figure-cell"),
+                html.Td(", ".join(f"{pretty(name, names)} {count}" for name, count in row.series[:3]) or "–"),
+            ],
+            className="own" if row.own else "",
+        )
+        for row in found.settings
+    ]
+    alarms = sorted(found.alarms, key=lambda alarm: alarm.at, reverse=True)
+    lines = [
+        html.Li(
+            [
+                f"{view.clock(alarm.at)}, {alarm.rule}: ",
+                series_link(alarm.series, names, view),
+                f", {alarm.reason}; ",
+                f"lasted {age(alarm.until - alarm.at)}" if alarm.until else "still open at the end",
+            ]
+        )
+        for alarm in alarms[:LISTED]
+    ]
+    more = len(alarms) - len(lines)
+    return [
+        html.P(
+            f"{view.clock(found.start)} – {view.clock(found.end)}: {found.stories:,} fresh stories.", className="note"
+        ),
+        html.Div(
+            html.Table(
+                [html.Thead(html.Tr([html.Th(head, scope="col") for head in heads])), html.Tbody(rows)],
+                className="plain",
+            ),
+            className="scrolled",
+            tabIndex=0,
+        ),
+        html.Ul(lines, className="marks") if lines else empty("As they are set, none would have fired."),
+        html.P(f"and {more} more", className="note") if more > 0 else None,
+    ]
 
 
 def section(rule: AnyRule, found: pd.DataFrame, names: dict[str, str], view: View, now: datetime) -> list[Any]:

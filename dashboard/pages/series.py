@@ -268,9 +268,9 @@ def note(name: str, view: View, count: int) -> list[Any]:
         ]
     return [
         *parts,
-        download("stories", asked.search(), "stories as CSV"),
+        download("stories", asked.search(), "stories"),
         " · ",
-        download("course", asked.search(), "course as CSV"),
+        download("course", asked.search(), "course"),
     ]
 
 

@@ -1,7 +1,7 @@
 """What people ask of the stages, as rows: dashboard, API and command line write, the owning stage carries out."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -9,9 +9,12 @@ import sqlalchemy as sa
 
 from moodwire.errors import BadInput
 from moodwire.matchers import parse
+from moodwire.settings import Rule
 from moodwire.store import schema
+from moodwire.store.access import note
 from moodwire.store.db import Store
 
+LONGEST_BACKTEST = timedelta(days=366)
 MOST_TEXT = 2000  # characters of a comment or reason
 
 
@@ -40,7 +43,22 @@ class EndSilence(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
     id: int
 
 
-Command = Acknowledge | Comment | Silence | EndSilence
+class Explain(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="explain"):
+    """Which words moved the score of an article: for the classifier."""
+
+    id: str
+    revision: int
+
+
+class Backtest(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="backtest"):
+    """What rules would have said of the stored news between two times: for the alarms, in a process of its own."""
+
+    rules: tuple[Rule, ...]
+    start: datetime
+    end: datetime
+
+
+Command = Acknowledge | Comment | Silence | EndSilence | Explain | Backtest
 
 
 class Given(NamedTuple):
@@ -60,6 +78,7 @@ def give(store: Store, stage: str, command: Command, by: str, now: datetime) -> 
     with store.write() as connection:
         seq = connection.execute(sa.insert(schema.commands).values(**row)).inserted_primary_key
         assert seq is not None
+        note(connection, now, by, *_told(command))
         return int(seq[0])
 
 
@@ -79,12 +98,52 @@ def done(connection: sa.Connection, seq: int, now: datetime, result: str) -> Non
     connection.execute(sa.update(schema.commands).where(c.seq == seq).values(done_at=now, result=result))
 
 
+def say(store: Store, seq: int, progress: str) -> None:
+    """How far a command is that takes long."""
+    c = schema.commands.c
+    with store.write() as connection:
+        connection.execute(sa.update(schema.commands).where(c.seq == seq, c.done_at.is_(None)).values(result=progress))
+
+
+def progress(store: Store, seq: int) -> tuple[bool, str]:
+    """Whether a command is done, and what came of it; until then how far it is, as far as it says so."""
+    c = schema.commands.c
+    with store.read() as connection:
+        row = connection.execute(sa.select(c.done_at, c.result).where(c.seq == seq)).first()
+    return (False, "") if row is None else (row.done_at is not None, row.result)
+
+
+def last_of(store: Store, command: Command) -> int | None:
+    """The newest command that asks for exactly this."""
+    c = schema.commands.c
+    query = sa.select(c.seq).where(c.record == msgspec.json.encode(command)).order_by(c.seq.desc()).limit(1)
+    with store.read() as connection:
+        return connection.execute(query).scalar()
+
+
 def result(store: Store, seq: int) -> str | None:
     """What came of a command, in words; None as long as it waits."""
     c = schema.commands.c
     with store.read() as connection:
         row = connection.execute(sa.select(c.done_at, c.result).where(c.seq == seq)).first()
     return row.result if row is not None and row.done_at is not None else None
+
+
+def _told(command: Command) -> tuple[str, str]:
+    """For the trail: what is asked for, and about what."""
+    match command:
+        case Acknowledge():
+            return "acknowledge", command.incident_id
+        case Comment():
+            return "comment", command.incident_id
+        case Silence():
+            return "silence", f"{', '.join(command.matchers)} until {command.ends_at:%Y-%m-%d %H:%M} UTC"
+        case EndSilence():
+            return "end silence", f"{command.id}"
+        case Explain():
+            return "explain", f"{command.id} {command.revision}"
+        case Backtest():
+            return "backtest", ", ".join(rule.name for rule in command.rules)
 
 
 def _fault(command: Command, by: str) -> str:
@@ -101,6 +160,12 @@ def _fault(command: Command, by: str) -> str:
         texts = (command.reason, *command.matchers)
     elif isinstance(command, Acknowledge):
         texts = (command.comment,)
+    elif isinstance(command, Backtest):
+        if command.end <= command.start or command.end - command.start > LONGEST_BACKTEST:
+            return f"a backtest needs a span of at most {LONGEST_BACKTEST.days} days"
+        names = [rule.name for rule in command.rules]
+        if not names or len(names) > 2 or len(set(names)) < len(names):
+            return "a backtest needs one rule, or two of different names"
     elif isinstance(command, Comment):
         if not command.text.strip():
             return "an empty comment"

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -14,6 +14,7 @@ from moodwire.store import queries, schema
 from moodwire.store.db import Store
 
 LABELS = {"negative": -1, "neutral": 0, "positive": 1}
+BRIEF = timedelta(days=15)  # of a span whose stories are fewer than those that hold a word, ever
 _SOURCE = "source:"
 _CONFIGURATION: sa.ColumnElement[Any] = sa.literal_column("'moodwire'")
 # As PostgreSQL's index has it: without accents.
@@ -62,17 +63,40 @@ def find(
     """Columns of `queries.stories`: one row a story, newest first, by the first of its articles that is wanted."""
     if wanted.is_window_series:
         return queries.stories(store, wanted.counted[0], start, end, limit)
-    if wanted.words and not match_of(wanted.words):
-        limit = 0  # words of which none can be looked for find nothing
-    return queries.stories_of(store, _first_of_story(store, wanted, start, end), limit)
+    frame = queries.stories_of(store, _first_of_story(store, wanted, start, end), _limit(wanted, limit))
+    return frame.drop(columns=[*queries.PLACE])
 
 
-def course(store: Store, series: str, start: datetime, end: datetime, freq_s: int) -> pd.DataFrame:
-    """Columns of `queries.mood`, for any series that `Filter` can name."""
+def page(
+    store: Store,
+    wanted: Filter,
+    start: datetime | None,
+    end: datetime | None,
+    limit: int,
+    before: queries.Place | None = None,
+    as_of: datetime | None = None,
+) -> pd.DataFrame:
+    """As `find`, in the order of `queries.PLACE`, from behind a place on; as_of: of what was known then."""
+    if wanted.is_window_series:
+        first = queries.first_of_story(wanted.counted[0], start, end, as_of)
+    else:
+        first = _first_of_story(store, wanted, start, end, as_of)
+    return queries.stories_of(store, first, _limit(wanted, limit), before, as_of)
+
+
+def _limit(wanted: Filter, limit: int | None) -> int | None:
+    """Words of which none can be looked for find nothing."""
+    return 0 if wanted.words and not match_of(wanted.words) else limit
+
+
+def course(
+    store: Store, series: str, start: datetime, end: datetime, freq_s: int, as_of: datetime | None = None
+) -> pd.DataFrame:
+    """Columns of `queries.mood`, for any series that `Filter` can name; as_of: of what was known then."""
     wanted = Filter(series)
     if wanted.is_window_series:
-        return queries.mood(store, wanted.counted[0], start, end, freq_s)
-    rows = _first_of_story(store, wanted, start, end).subquery()
+        return queries.mood(store, wanted.counted[0], start, end, freq_s, as_of)
+    rows = _first_of_story(store, wanted, start, end, as_of).subquery()
     label = rows.c.label
     query = sa.select(
         queries.bin_of(store, rows.c.start, freq_s).label("bin"),
@@ -115,42 +139,54 @@ def _terms(words: str) -> _Terms:
     return _Terms(wanted, without, bool(wanted) and words.rstrip()[-1:] != '"' and not without)
 
 
-def _first_of_story(store: Store, wanted: Filter, start: datetime | None, end: datetime | None) -> sa.Select[Any]:
+def _first_of_story(
+    store: Store, wanted: Filter, start: datetime | None, end: datetime | None, as_of: datetime | None = None
+) -> sa.Select[Any]:
     """Rows of `counted` that are wanted, one a story: the first."""
     base, *others = wanted.counted
+    brief = start is not None and (end or store.now()) - start <= BRIEF
     c, a = schema.counted.c, schema.articles.c
     rank = sa.func.row_number().over(partition_by=c.story_id, order_by=(c.start, c.partition, c.offset)).label("rank")
-    query = sa.select(c.id, c.revision, c.story_id, c.score_e4, c.start, c.label, c.offset, c.fresh, rank)
+    names = ("id", "revision", "story_id", "score_e4", "start", "label", "partition", "offset", "fresh")
+    query = sa.select(*(c[name] for name in names), rank)
     joined: sa.FromClause = schema.counted
     for name in others:
         also = schema.counted.alias()
         place = (also.c[part] == c[part] for part in ("start", "partition", "offset"))
         joined = joined.join(also, sa.and_(also.c.series == name, *place))
     if wanted.sources or wanted.words:
-        joined = joined.join(schema.articles, sa.and_(a.id == c.id, a.revision == c.revision))
+        id_: sa.ColumnElement[Any] = a.id
+        if store.sqlite and wanted.words and not brief:
+            id_ = a.id.concat(
+                ""
+            )  # no way from a row to its article: from the words found to their rows, few as they are
+        joined = joined.join(schema.articles, sa.and_(id_ == c.id, a.revision == c.revision))
         # The window is implied by the time of publication; said, it lets the store go from an article to its row.
         query = query.where(c.start == queries.bin_time(store, a.published_at, WINDOW_S))
     conditions = [c.series == base, c.first_article]
+    if as_of is not None:
+        conditions.append(queries.known(as_of))
     conditions += [a.source == name for name in wanted.sources]
     if wanted.label:
         conditions.append(c.label == LABELS[wanted.label])
     if wanted.words:
-        conditions.append(has_words(store, wanted.words))
+        conditions.append(has_words(store, wanted.words, brief))
     if start is not None:
         conditions.append(c.start >= start)
     if end is not None:
         conditions.append(c.start < end)
     ranked = query.select_from(joined).where(*conditions).subquery()
-    names = ("id", "revision", "story_id", "score_e4", "start", "label", "offset", "fresh")
     return sa.select(*(ranked.c[name] for name in names)).where(ranked.c.rank == 1)
 
 
-def has_words(store: Store, words: str) -> sa.ColumnElement[bool]:
-    """Whether an article has the words, by the store's index of them."""
+def has_words(store: Store, words: str, brief: bool = False) -> sa.ColumnElement[bool]:
+    """Whether an article has the words, by the store's index of them; brief: asked of the articles of a short span."""
     a = schema.articles.c
     if store.sqlite:
         matching = sa.text("select rowid from articles_words where articles_words match :match")
-        return a.seq.in_(matching.bindparams(match=match_of(words) or '""').columns(sa.column("rowid")))
+        # Left to itself, SQLite tries every number found with every article of the span.
+        number = a.seq + 0 if brief else a.seq
+        return number.in_(matching.bindparams(match=match_of(words) or '""').columns(sa.column("rowid")))
     terms = _terms(words)
     wanted = [_lexemes(text) for text in terms.wanted]
     if terms.begun:

@@ -7,6 +7,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from moodwire.store import queries, schema
+from moodwire.store.access import note
 from moodwire.store.db import Store
 
 Head = Literal["sentiment", "topic"]
@@ -28,14 +29,19 @@ def correct(store: Store, correction: Correction) -> int:
     """Keep it; returns its number. A later one of the same article and head outweighs it."""
     with store.write() as connection:
         result = connection.execute(sa.insert(schema.labels).values(**correction._asdict()))
+        about = f"{correction.id} {correction.revision}: {correction.head} {correction.label}, not {correction.was}"
+        note(connection, correction.at, correction.who, "label", about)
         return int(result.inserted_primary_key[0])  # type: ignore[index]
 
 
-def take_back(store: Store, number: int, who: str) -> bool:
+def take_back(store: Store, number: int, who: str, now: datetime) -> bool:
     """Forget one's own correction; False if it is not there or someone else's."""
     ours = sa.and_(schema.labels.c.seq == number, schema.labels.c.who == who)
     with store.write() as connection:
-        return connection.execute(sa.delete(schema.labels).where(ours)).rowcount > 0
+        if not connection.execute(sa.delete(schema.labels).where(ours)).rowcount:
+            return False
+        note(connection, now, who, "take label back", f"{number}")
+        return True
 
 
 def corrections(

@@ -17,6 +17,9 @@ from moodwire.store.windows import ROLLUPS_S, Totals, counts, window_of
 
 COMPARABLE = 5  # stories; a score of fewer is not compared with
 _COUNTS = ("articles", "stories", "negative", "neutral", "positive", "score_sum_e4", "fresh_negative")
+_LABELS = {-1: "negative", 0: "neutral", 1: "positive"}
+PLACE = ("start", "partition", "offset")  # of a row of `counted`: the order of pages, newest first
+Place = tuple[datetime, int, int]
 _ARTICLE = ("id", "revision", "source", "url", "title", "published_at", "seen_at", "story_id", "language")
 
 
@@ -59,27 +62,61 @@ def stories(
     limit: int | None = None,
 ) -> pd.DataFrame:
     """One row a story, newest first: its first article, and how many copies there are."""
+    frame = stories_of(store, first_of_story(series or "all", start, end), limit)
+    return frame.drop(columns=[*PLACE])
+
+
+def first_of_story(
+    series: str, start: datetime | None, end: datetime | None, as_of: datetime | None = None
+) -> sa.Select[Any]:
+    """The rows of `counted` by which stories count for a series; as_of: of what was known then."""
     c = schema.counted.c
-    first = sa.select(c.id, c.revision, c.story_id, c.score_e4, c.start, c.offset)
-    first = first.where(c.series == (series or "all"), c.first_story)
-    return stories_of(store, _between(first, c.start, start, end), limit)
+    names = ("id", "revision", "story_id", "score_e4", "start", "label", "partition", "offset")
+    query = sa.select(*(c[name] for name in names)).where(c.series == series, c.first_story)
+    if as_of is not None:
+        query = query.where(known(as_of))
+    wanted: sa.Select[Any] = _between(query, c.start, start, end)
+    return wanted
 
 
-def stories_of(store: Store, first: sa.Select[Any], limit: int | None) -> pd.DataFrame:
-    """The newest of the stories that rows of `counted` tell of, one row a story."""
+def known(as_of: datetime) -> sa.ColumnElement[bool]:
+    """Whether a row of `counted` was known at a time.
+
+    Exact for times more than 10 s ago: what was being written just then may not be seen yet. Of a story's rows the
+    first one is known first, so who counts as first is the same as of any time.
+    """
+    c, s = schema.counted.c, schema.scores.c
+    return sa.exists().where(s.id == c.id, s.revision == c.revision, s.known_at <= as_of)
+
+
+def stories_of(
+    store: Store,
+    first: sa.Select[Any],
+    limit: int | None,
+    before: Place | None = None,
+    as_of: datetime | None = None,
+) -> pd.DataFrame:
+    """The newest of the stories that rows of `counted` tell of, one row a story.
+
+    before: only those behind this place, in the order of PLACE. as_of: copies are counted that were known then.
+    """
     s, a = schema.scores.c, schema.articles.c
     rows = first.subquery()
-    first_story = sa.select(rows).order_by(rows.c.start.desc(), rows.c.offset.desc()).limit(limit).subquery()
-    copies = (
-        sa.select(sa.func.count(sa.distinct(a.id)))
-        .where(a.story_id == first_story.c.story_id)
-        .correlate(first_story)
-        .scalar_subquery()
-    )
+    place = [rows.c[name] for name in PLACE]
+    cut = sa.select(rows).order_by(*(column.desc() for column in place)).limit(limit)
+    if before is not None:
+        values = (sa.literal(value, column.type) for value, column in zip(before, place, strict=True))
+        cut = cut.where(sa.tuple_(*place) < sa.tuple_(*values))
+    first_story = cut.subquery()
+    copies = sa.select(sa.func.count(sa.distinct(a.id))).where(a.story_id == first_story.c.story_id)
+    if as_of is not None:
+        copies = copies.where(sa.exists().where(s.id == a.id, s.revision == a.revision, s.known_at <= as_of))
     query = (
         sa.select(
             first_story.c.story_id,
             *(a[name] for name in _ARTICLE if name != "story_id"),
+            s.known_at,
+            first_story.c.label,
             s.p_negative,
             s.p_neutral,
             s.p_positive,
@@ -87,13 +124,16 @@ def stories_of(store: Store, first: sa.Select[Any], limit: int | None) -> pd.Dat
             s.topic,
             s.p_topic,
             s.record,
-            copies.label("copies"),
+            copies.correlate(first_story).scalar_subquery().label("copies"),
+            *(first_story.c[name] for name in PLACE),
         )
         .join_from(first_story, schema.articles, _same(first_story.c, a))
         .join(schema.scores, _same(s, a))
-        .order_by(a.published_at.desc(), a.id)
+        .order_by(a.published_at.desc(), a.id, s.known_at)
     )
-    return _with_entities(fetch(store, query))
+    frame = fetch(store, query).drop_duplicates("story_id", ignore_index=True)  # a second model may have scored it
+    frame["label"] = frame["label"].map(_LABELS)
+    return _with_entities(frame)
 
 
 def windows(
@@ -122,13 +162,9 @@ def windows_as_of(
     *,
     as_of: datetime,
 ) -> pd.DataFrame:
-    """The windows as they were known at a time, from the scores that were known then.
-
-    Exact for times more than 10 s ago: what was being written just then may not be seen yet.
-    """
-    c, s = schema.counted.c, schema.scores.c
-    known = sa.exists().where(s.id == c.id, s.revision == c.revision, s.known_at <= as_of)
-    query = _between(sa.select(c.series, c.start, *counts()).where(known), c.start, start, end)
+    """The windows as they were known at a time, from the scores that were known then (see `known`)."""
+    c = schema.counted.c
+    query = _between(sa.select(c.series, c.start, *counts()).where(known(as_of)), c.start, start, end)
     if series:
         query = query.where(c.series == series)
     query = query.group_by(c.series, c.start).order_by(c.start.desc(), c.series).limit(limit)
@@ -176,8 +212,15 @@ def alerts(
     return pd.DataFrame(rows, columns=[*names, "score", "evidence"])
 
 
-def mood(store: Store, series: str, start: datetime, end: datetime, freq_s: int) -> pd.DataFrame:
-    """Windows of one series rolled up to `freq_s`, gaps filled: counts summed, `score` NaN without stories."""
+def mood(
+    store: Store, series: str, start: datetime, end: datetime, freq_s: int, as_of: datetime | None = None
+) -> pd.DataFrame:
+    """Windows of one series rolled up to `freq_s`, gaps filled: counts summed, `score` NaN without stories.
+
+    as_of: counted anew, of what was known then (see `known`).
+    """
+    if as_of is not None:
+        return _mood_as_of(store, series, start, end, freq_s, as_of)
     w = schema.windows.c
     sums = (sa.func.sum(w[name]).label(name) for name in _COUNTS)
     length_s = max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or freq_s % length == 0)
@@ -185,6 +228,18 @@ def mood(store: Store, series: str, start: datetime, end: datetime, freq_s: int)
     query = sa.select(bins, *sums).where(w.series == series, w.length_s == length_s)
     query = _between(query, w.start, floor_time(start, length_s), end)
     return filled(fetch(store, query.group_by("bin")), start, end, freq_s)
+
+
+def _mood_as_of(
+    store: Store, series: str, start: datetime, end: datetime, freq_s: int, as_of: datetime
+) -> pd.DataFrame:
+    c = schema.counted.c
+    names = ("articles", "negative", "neutral", "positive", "fresh_negative", "", "", "score_sum_e4")
+    sums = [count.label(name) for name, count in zip(names, counts(), strict=True) if name]
+    query = sa.select(bin_of(store, c.start, freq_s).label("bin"), *sums).where(c.series == series, known(as_of))
+    frame = fetch(store, _between(query, c.start, floor_time(start, WINDOW_S), end).group_by("bin"))
+    frame["stories"] = frame["negative"] + frame["neutral"] + frame["positive"]
+    return filled(frame[["bin", *_COUNTS]], start, end, freq_s)
 
 
 def bin_of(store: Store, time: Any, width_s: int) -> sa.ColumnElement[int]:
@@ -218,8 +273,8 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
     w = schema.windows.c
     begin = now - 2 * span
     width_s = max(int(span.total_seconds()) // bins, 60)
-    # The coarsest that blurs a bin's edges by no more than a 48th of it.
-    length_s = max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or 48 * length <= width_s)
+    # The coarsest that blurs a bin's edges by no more than a 7th of it.
+    length_s = max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or 7 * length <= width_s)
     if store.sqlite:  # the store sums up, so that a year's windows are not carried here
         age = sa.literal(micros(now)) - sa.cast(w.start, sa.BigInteger) - 1
         bin_ = sa.cast(age // (width_s * 1_000_000), sa.Integer).label("bin")

@@ -138,6 +138,7 @@ scores = sa.Table(
     sa.Column("known_at", UtcTime, nullable=False),
     sa.Index("scores_published", "published_at"),
     sa.Index("scores_story", "story_id"),
+    sa.Index("scores_known", "known_at"),
 )
 
 # One row per (article, series it counts for). `first_article` and `first_story` say whether this row is the one by
@@ -178,6 +179,7 @@ windows = sa.Table(
     sa.Column("score_sum_e4", sa.BigInteger, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Index("windows_start", "start"),
+    sa.Index("windows_length", "length_s", "start"),  # every series' rollups of a span
     sqlite_with_rowid=False,
 )
 
@@ -330,6 +332,42 @@ labels = sa.Table(
     sa.Column("who", sa.String, nullable=False),
     sa.Column("at", UtcTime, nullable=False),
     sa.Index("labels_article", "id", "revision"),
+    sqlite_autoincrement=True,
+)
+
+# Who may ask, and change things, where a login is asked for.
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("role", sa.String, nullable=False),  # viewer, analyst, admin
+    sa.Column("hash", sa.String, nullable=False, unique=True),  # SHA-256 of the secret
+    sa.Column("made_at", UtcTime, nullable=False),
+    sa.Column("made_by", sa.String, nullable=False),
+    sa.Column("ends_at", UtcTime),
+    sa.Column("revoked_at", UtcTime),
+    sa.Column("used_at", UtcTime),  # to the day
+    sqlite_autoincrement=True,
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("hash", sa.String, primary_key=True),  # SHA-256 of the cookie
+    sa.Column("token", sa.Integer, nullable=False),
+    sa.Column("ends_at", UtcTime, nullable=False),
+)
+
+# Everything that people changed, by whom and when; written with the change.
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("what", sa.String, nullable=False),
+    sa.Column("about", sa.String, nullable=False),
     sqlite_autoincrement=True,
 )
 

@@ -9,11 +9,12 @@ import pandas as pd
 import sqlalchemy as sa
 
 from moodwire.matchers import match, parse
-from moodwire.records import WINDOW_S, Alert
+from moodwire.records import WINDOW_S, Alert, Scored, decode, floor_time
 from moodwire.store import queries, schema
 from moodwire.store.db import Store
 from moodwire.store.incidents import SilenceRow, alert_of, silences
 
+HOUR_S = 3600
 SCORE_BINS = 20  # of [-1, 1]
 
 
@@ -61,16 +62,26 @@ def mark(store: Store) -> str:
         newest = connection.execute(sa.select(sa.func.max(schema.alerts.c.seq))).scalar()
         sent = connection.execute(sa.select(sa.func.count()).where(d.status == "waiting")).scalar()
         asked = connection.execute(sa.select(sa.func.max(c.seq))).scalar()
-        undone = connection.execute(sa.select(sa.func.count()).where(c.done_at.is_(None))).scalar()
+        undone = connection.execute(sa.select(sa.func.count(), sa.func.max(c.result)).where(c.done_at.is_(None))).one()
+        done = connection.execute(sa.select(sa.func.max(schema.audit.c.seq))).scalar()
         label = connection.execute(sa.select(sa.func.max(schema.labels.c.seq))).scalar()
         article = None if trends else connection.execute(sa.select(sa.func.max(a.seq))).scalar()
-    return f"{trends} {article} {newest} {sent} {asked} {undone} {label}"
+    return f"{trends} {article} {newest} {sent} {asked} {undone} {label} {done}"
 
 
 def incidents(
-    store: Store, series: str | None, start: datetime | None, end: datetime | None, limit: int | None
+    store: Store,
+    series: str | None,
+    start: datetime | None,
+    end: datetime | None,
+    limit: int | None,
+    state: str | None = None,
+    before: tuple[datetime, str] | None = None,
 ) -> pd.DataFrame:
-    """One row an incident, newest first, with the figures and reason of its first alarm."""
+    """One row an incident, newest first, with the figures and reason of its first alarm.
+
+    before: since and id of one; only those behind it.
+    """
     i, a = schema.incidents.c, schema.alerts.c
     query = (
         sa.select(i.incident_id, i.rule, i.series, i.state, i.since, i.until, a.record)
@@ -89,6 +100,11 @@ def incidents(
         query = query.where(sa.or_(i.until.is_(None), i.until >= start))
     if end is not None:
         query = query.where(i.since < end)
+    if state:
+        query = query.where(i.state == state)
+    if before is not None:
+        since, id_ = before
+        query = query.where(sa.or_(i.since < since, sa.and_(i.since == since, i.incident_id > id_)))
     frame = queries.fetch(store, query)
     found = [alert_of(data) if data else None for data in frame.pop("record")]
     frame["observed"] = [alert.observed if alert else None for alert in found]
@@ -130,12 +146,24 @@ def _sending(incident_id: str, message: Mapping[str, Any]) -> Sending:
     return Sending(changes=changes, repeat=said.repeat, **fate)
 
 
+def scored_of(store: Store, id_: str, revision: int) -> Scored | None:
+    """What was first made of an article."""
+    s = schema.scores.c
+    query = sa.select(s.record).where(s.id == id_, s.revision == revision).order_by(s.known_at, s.model).limit(1)
+    with store.read() as connection:
+        data = connection.execute(query).scalar()
+    record = None if data is None else decode(data)
+    assert record is None or isinstance(record, Scored)
+    return record
+
+
 def usual(store: Store, start: datetime, end: datetime) -> dict[str, float]:
-    """By series: the mean score of the stories published in a span."""
+    """By series: the mean score of the stories published in a span, of whole hours."""
     w = schema.windows.c
+    start, end = floor_time(start, HOUR_S), floor_time(end, HOUR_S)
     query = (
         sa.select(w.series, sa.func.sum(w.stories), sa.func.sum(w.score_sum_e4))
-        .where(w.length_s == WINDOW_S, w.start >= start, w.start < end)
+        .where(w.length_s == HOUR_S, w.start >= start, w.start < end)
         .group_by(w.series)
     )
     with store.read() as connection:

@@ -109,6 +109,21 @@ def test_windows_come_out_with_the_records_names(replayed: Path) -> None:
     assert rows(replayed, "windows", "--series", "entity:ACME", "--from", "2024-01-02") == found[2:]
 
 
+def test_parquet_holds_what_csv_holds(replayed: Path, tmp_path: Path) -> None:
+    words = ("--data", "past", "query", "stories", "--format", "parquet")
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", *words],
+        cwd=replayed,
+        capture_output=True,
+        timeout=120,
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
+        check=True,
+    )
+    table = pd.read_parquet(io.BytesIO(done.stdout))
+    assert list(table["title"]) == [row["title"] for row in rows(replayed, "stories")]
+    assert str(table["published_at"].dtype) == "datetime64[us, UTC]"
+
+
 def test_articles_and_stories_differ_by_the_copies(replayed: Path) -> None:
     articles = rows(replayed, "articles", "--series", "group:tools")
     stories = rows(replayed, "stories", "--to", "2024-01-02")

@@ -43,6 +43,7 @@ def add(
     label: str = "negative",
     source: str = "Wire",
     series: tuple[str, ...] = SERIES,
+    live: bool = False,  # known from now on; else it is history, known when it was published
 ) -> None:
     """A story published `number` minutes ago, scored, in its windows, and told of as trends does."""
     at = NOW - timedelta(minutes=number)
@@ -51,6 +52,7 @@ def add(
     record = replace(
         scored(number, 0, label, series), published_at=at, seen_at=at, source=source, topics=(Topic("legal", 0.9),)
     )
+    record = replace(record, replayed=not live)
     store_scores(c.store, [record], timedelta(hours=2))
     score = {"negative": -7000, "neutral": 0, "positive": 7000}[label]
     totals = Totals(1, *(int(label == name) for name in ("negative", "neutral", "positive")), 0, 0, 0, score)

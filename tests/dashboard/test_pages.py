@@ -9,8 +9,10 @@ from urllib.parse import quote
 from urllib.request import urlopen
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 import sqlalchemy as sa
+from pyarrow import parquet
 from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
@@ -26,7 +28,9 @@ from moodwire.errors import PortInUse
 from moodwire.settings import Dashboard, Settings
 from moodwire.stage import Context
 from moodwire.store import labels
-from moodwire.store.commands import Acknowledge, waiting
+from moodwire.store.commands import Acknowledge, Backtest, Explain, done, say, waiting
+from moodwire.trial import Trial, TrialAlarm, TrialSetting
+from moodwire.words import Explanation, Word
 from tests.dashboard.site import FORMULA, HOSTILE, INCIDENT, INCIDENT_ID, NOW, SETTINGS, add, alarm, clean, see, served
 from tests.helpers import context
 
@@ -222,6 +226,81 @@ def test_what_people_do_about_an_incident_is_asked_of_the_alarms_and_shown(
     clean(chrome)
 
 
+def test_why_a_story_was_scored_so_is_asked_of_the_classifier_and_shown(
+    site: tuple[Context, str], chrome: Chrome
+) -> None:
+    c, url = site
+    add(c, 5, HOSTILE)
+    chrome.get(url)
+    see(chrome, "Plain story")
+    title = "//*[@id='stories']//div[@class='story'][.//*[text()='Plain story']]//a[contains(., 'why?')]"
+    WebDriverWait(chrome, 30).until(lambda d: d.find_elements(By.XPATH, title))[0].click()
+    see(chrome, "Scored by test@1+0")
+    see(chrome, "The body of Plain story")
+    assert chrome.current_url == f"{url}/story/a3"
+
+    def ask() -> Explain:
+        see(chrome, "which words moved it?")
+        chrome.find_element(By.ID, "story-ask").click()
+        see(chrome, "it waits for the classifier")
+        with c.store.read() as connection:
+            (given,) = waiting(connection, "classifier")
+        words = (Word("story", 6, 11, -0.25), Word("<img", 0, 4, 0.5), Word("far", 5000, 5003, 0.1))
+        told = Explanation(model="m", score=-0.7, words=words, looked_at=30)
+        with c.store.write() as connection:
+            done(connection, given.seq, NOW, msgspec.json.encode(told).decode())
+        assert isinstance(given.command, Explain)
+        return given.command
+
+    assert ask() == Explain(id="a3", revision=1)
+    see(chrome, "Strongest: story −0.25")
+    assert "story−0.25" in chrome.find_element(By.CSS_SELECTOR, ".moved.bad").text.replace("\n", "")
+    clean(chrome)
+    chrome.get(f"{url}/story/a5")
+    see(chrome, "<script>window.hacked=1</script>")
+    ask()
+    see(chrome, "Strongest: <img +0.50")
+    clean(chrome)
+    chrome.get(f"{url}/story/none")
+    see(chrome, "There is no such article")
+
+
+def test_a_changed_rule_is_tried_and_its_snippet_can_be_taken(site: tuple[Context, str], chrome: Chrome) -> None:
+    c, url = site
+    chrome.get(f"{url}/rules")
+    see(chrome, "Try a rule")
+    until(chrome, "document.querySelector('#try-text').value.includes('[[rules]]')")
+    field = chrome.find_element(By.ID, "try-text")
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys("[[rules]]\nname = 5")
+    chrome.find_element(By.ID, "try-go").click()
+    see(chrome, "Expected str, got int - at $.name")
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys('[[rules]]\nname = "r"\nminimum_stories = 7')
+    chrome.find_element(By.ID, "try-go").click()
+    see(chrome, "it waits for the alarms")
+    with c.store.read() as connection:
+        (given,) = waiting(connection, "backtests")
+    assert isinstance(given.command, Backtest)
+    assert [(rule.name, rule.minimum_stories) for rule in given.command.rules] == [("r", 4), ("r changed", 7)]
+    say(c.store, given.seq, "0.42")
+    see(chrome, "42% of the stories")
+    assert "minimum_stories = 7" in str(field.get_attribute("value")), "what was typed stays"
+    found = Trial(
+        start=given.command.start,
+        end=given.command.end,
+        stories=321,
+        settings=(TrialSetting(rule="r", per_week=1, own=True, alarms=1, weekly=0.25, series=(("entity:X", 1),)),),
+        alarms=(TrialAlarm(rule="r", series="entity:X", at=NOW, until=None, reason="9 where 1 is expected"),),
+    )
+    with c.store.write() as connection:
+        done(connection, given.seq, NOW, msgspec.json.encode(found).decode())
+    see(chrome, "321 fresh stories")
+    see(chrome, "9 where 1 is expected")
+    see(chrome, "(so it is set)")
+    clean(chrome)
+
+
 def test_the_search_finds_what_is_typed_and_keeps_it_in_the_address(site: tuple[Context, str], chrome: Chrome) -> None:
     c, url = site
     add(c, 5, "Refinery burns down")
@@ -269,7 +348,15 @@ def test_hostile_text_is_text_in_every_place(site: tuple[Context, str], chrome: 
     add(c, 2, "long " + "x" * 10_000)
     alarm(c)
     hostile_source = quote("source:<b onclick=x>Wire</b>", safe="")
-    pages = ("/", "/series/entity%3AX", f"/series/{hostile_source}", INCIDENT, "/search?words=window", "/label")
+    pages = (
+        "/",
+        "/series/entity%3AX",
+        f"/series/{hostile_source}",
+        INCIDENT,
+        "/search?words=window",
+        "/label",
+        "/story/a1",
+    )
     for path in pages:
         chrome.get(url + path)
         see(chrome, "<script>window.hacked=1</script>")
@@ -296,6 +383,11 @@ def test_exports_hold_all_rows_and_no_formula(site: tuple[Context, str]) -> None
     assert sum(int(row["stories"]) for row in rows("course.csv?series=entity%3AX")) == 77
     assert {row["series"] for row in rows("overview.csv")} == {"all", "entity:X", "topic:legal"}
     assert [row["state"] for row in rows("incidents.csv")] == ["firing"]
+    for what in ("stories", "course", "overview", "incidents"):
+        with urlopen(f"{url}/export/{what}.parquet?span=7d") as answer:
+            table = parquet.read_table(io.BytesIO(answer.read()))
+        assert table.num_rows == len(rows(f"{what}.csv?span=7d"))
+        assert "title" not in table.column_names or FORMULA in table["title"].to_pylist()
 
 
 def test_span_and_zone_are_in_the_address_and_chosen_once(site: tuple[Context, str], chrome: Chrome) -> None:

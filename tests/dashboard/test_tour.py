@@ -23,6 +23,7 @@ PAGES = {  # and what tells that they are there
     "/rules": "[[rules]]",
     "/search?words=story": "Story 5",
     "/label": "The model says",
+    "/story/a7": "Scored by",
     "/health": "dashboard",
     "/nowhere": "No such page",
 }

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard import figures
+from dashboard.live import rest_s
 from dashboard.pages.health import stability
 from dashboard.pages.rules import snippet
 from dashboard.pages.series import watched
@@ -139,3 +140,9 @@ def test_a_rules_snippet_is_the_rule(rule: AnyRule, tmp_path: Path) -> None:
     file = tmp_path / "moodwire.toml"
     file.write_text(snippet(rule) + "\n" + channel)
     assert load(file, {}).rules == (rule,)
+
+
+def test_beats_come_more_slowly_to_many_and_always_come() -> None:
+    waits = [rest_s(count) for count in range(300)]
+    assert waits == sorted(waits)
+    assert (waits[1], waits[-1]) == (0.4, 3.0)

@@ -95,7 +95,12 @@ def test_three_faults_are_told_at_once_each_with_its_line_and_its_mend(tmp_path:
             "moodwire.toml:4: rules[1].name: 'r' stands here a second time; each needs its own",
         ),
         ("[watchlst]\n", "moodwire.toml:1: watchlst: unknown; did you mean watchlist?"),
-        ("[dashboard]\nhost = '0.0.0.0'\n", "moodwire.toml:2: dashboard.host: Invalid enum value '0.0.0.0'"),
+        ("[dashboard]\nlogin = 'never'\n", "moodwire.toml:2: dashboard.login: Invalid enum value 'never'"),
+        (
+            "[dashboard]\nproxies = ['me']\nname_header = 'X'\n",
+            "moodwire.toml:2: dashboard.proxies[0]: 'me' is no address",
+        ),
+        ("[dashboard]\nname_header = 'X-User'\n", "moodwire.toml:1: dashboard: proxies and name_header go together"),
     ],
 )
 def test_each_kind_of_fault_has_its_words(tmp_path: Path, text: str, fault: str) -> None:

@@ -143,8 +143,8 @@ def test_the_last_word_on_an_article_counts_and_only_ones_own_is_taken_back(own:
     second = say("a0", "positive", "Bob", 2)
     say("a2", "neutral", "Ada", 3)
     assert held() == [("a2", "neutral", "Ada"), ("a0", "positive", "Bob")]
-    assert not labels.take_back(own, second, "Ada")
-    assert labels.take_back(own, second, "Bob")
+    assert not labels.take_back(own, second, "Ada", after(9))
+    assert labels.take_back(own, second, "Bob", after(9))
     assert held() == [("a2", "neutral", "Ada"), ("a0", "neutral", "Ada")]
     waiting = labels.to_label(own, after(600), timedelta(days=1), 10)
     assert set(waiting["id"]) == {"a1", "a3"}
