@@ -5,8 +5,8 @@ from alembic import op
 
 from moodwire.store.schema import UtcTime
 
-revision = "0007_prod3"
-down_revision = "0006_dash"
+revision = "0008_lease"
+down_revision = "0007_learn"
 
 
 def upgrade() -> None:

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007_ing3"
+revision = "0007_learn"
 down_revision = "0006_dash"
 
 

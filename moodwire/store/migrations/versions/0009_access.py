@@ -8,8 +8,8 @@ from alembic import op
 
 from moodwire.store.schema import UtcTime
 
-revision = "0007_api3"
-down_revision = "0006_dash"
+revision = "0009_access"
+down_revision = "0008_lease"
 
 
 def views(sqlite: bool) -> dict[str, str]:
