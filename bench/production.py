@@ -1,7 +1,7 @@
 """What the flow does on Kafka and PostgreSQL, what the stores do, and how fast a stopped classifier catches up.
 
 ./run bench production [flow] [writes] [queries] [recovery]     all of them, if none is named
-    [--articles 50000] [--scores 5000000] [--stop 60]
+    [--articles 50000] [--scores 5000000] [--stop 60] [--engine auto]
 
 Kafka and PostgreSQL are those of the tests, on loopback.
 """
@@ -56,13 +56,14 @@ def main() -> None:
     parser.add_argument("--articles", type=int, default=50_000, help="of the flow")
     parser.add_argument("--scores", type=int, default=5_000_000, help="that the queries go over")
     parser.add_argument("--stop", type=float, default=60.0, help="seconds for which the classifier stands still")
+    parser.add_argument("--engine", default="auto", help="of the recovery")
     options = parser.parse_args()
     print(f"machine: {os.cpu_count()} cores, load before {os.getloadavg()[0]:.2f}", flush=True)
     parts: dict[str, Callable[[], None]] = {
         "flow": lambda: flow(options.articles),
         "writes": writes,
         "queries": lambda: dashboard(options.scores),
-        "recovery": lambda: recovery(options.stop),
+        "recovery": lambda: recovery(options.stop, options.engine),
     }
     for part in options.parts or parts:
         parts[part]()
@@ -309,9 +310,9 @@ def fill(store: Store, count: int) -> None:
         connection.exec_driver_sql("ANALYZE" if store.sqlite else "VACUUM ANALYZE")
 
 
-def recovery(stop_s: float) -> None:
+def recovery(stop_s: float, engine: str) -> None:
     """A classifier stands still while 100 articles a second come: until its lag is gone."""
-    with place("auto") as (here, _, store, log):
+    with place(engine) as (here, _, store, log):
         items = list(history(5, END - timedelta(days=30), END, 20_000))
         over = threading.Event()
 
@@ -328,7 +329,7 @@ def recovery(stop_s: float) -> None:
                     pass
                 done = due
 
-        feeder = threading.Thread(target=ingest)
+        feeder = threading.Thread(target=ingest, daemon=True)
         with Supervisor(here, {stage: command(here, "run", stage) for stage in STAGES}) as supervisor:
             until(lambda: {stage.name for stage in stage_health(store) if ready(stage)} >= set(STAGES))
             feeder.start()
