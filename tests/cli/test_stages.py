@@ -128,7 +128,7 @@ def test_within_thirty_seconds_as_it_is_configured(start: Start, tmp_path: Path)
 def flow(folder: Path, stream: str) -> tuple[Place, Settings, str]:
     """A place with 3,000 articles that wait for the classifier."""
     url = STORES["sqlite" if stream == "embedded" else "postgresql"](folder)
-    config = f'[model]\nengine = "dummy"\nbatch = 20\n[store]\nurl = "{url}"\n[metrics]\nport = {free_port()}\n'
+    config = f'[model]\nengine = "dummy"\nbatch = 2\n[store]\nurl = "{url}"\n[metrics]\nport = {free_port()}\n'
     if stream == "kafka":
         config += f'[stream]\nkind = "kafka"\nservers = ["{services.kafka().server}"]\nprefix = "{folder.name}."\n'
     place = Place(folder, folder / "moodwire.toml")

@@ -394,4 +394,4 @@ def windows_of(articles: Sequence[tuple[int, int, Article]], scored: Sequence[Sc
             )
             counted |= {(series.name, "article", article.id), (series.name, "story", article.story_id)}
             totals[series.name, start] = add(totals[series.name, start], row)
-    return {key: encode(window_of(key, sums)) for key, sums in totals.items()}
+    return {key: encode(window_of(key, sums)) for key, sums in totals.items() if sums.articles}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ingest.clean import Item, Refused, draft
 from ingest.parse import KINDS, Found, Page, feeds_of, foreign, items, page
-from moodwire.settings import AnySource, Files, JsonApi, ListPage, Sitemap, Source
+from moodwire.settings import AnySource, Files, JsonApi, KafkaTopic, ListPage, Sitemap, Source
 from tests.helpers import T0
 
 URL = "https://news.example/list"
@@ -193,7 +193,7 @@ def test_the_new_kind_of_the_documents_works() -> None:
 
 
 def test_every_kind_of_the_configuration_has_a_reader() -> None:
-    assert {*KINDS, Files} == set(AnySource.__args__)
+    assert {*KINDS, Files, KafkaTopic} == set(AnySource.__args__)
 
 
 def test_a_page_tells_its_text_title_and_time() -> None:

@@ -66,7 +66,7 @@ def placed(records: list[Scored]) -> list[Scored]:
 def by_one_machine(folder: Path, records: list[Scored]) -> list[tuple[object, ...]]:
     c = context(folder)
     store_scores(c.store, records, FRESH)
-    stage.handler(c)([Taken(Message(r.partition, r.offset, "k", b""), r) for r in records])
+    stage.handler(c)([Taken(Message(0, number, "k", b""), record) for number, record in enumerate(records)])
     return windows(c)
 
 
