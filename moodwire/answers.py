@@ -23,6 +23,7 @@ from moodwire.store.find import Filter, course, page
 WEEK = timedelta(days=7)
 COMPARED = 6  # series in one question, at most
 POINTS = 20_000  # spans of one series, at most
+LONGEST_S = 3660 * 86_400  # of a span: ten years
 PAGE = 1000  # rows of a page, at most
 Whole = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Text = Annotated[str, msgspec.Meta(max_length=400, pattern=r"^[^\x00]*$")]
@@ -40,7 +41,10 @@ def freq_seconds(text: str) -> int:
     found = _FREQ.fullmatch(text.strip().lower())
     if found is None:
         raise BadInput(f"{text!r} is no length of time; give whole minutes, hours or days: 15min, 1h, 1d")
-    return int(found.group(1)) * _UNIT_S[found.group(2)]
+    seconds = int(found.group(1)) * _UNIT_S[found.group(2)]
+    if seconds > LONGEST_S:
+        raise BadInput(f"spans of {text} are too long; at most {LONGEST_S // 86_400}d")
+    return seconds
 
 
 def series_name(text: str) -> str:

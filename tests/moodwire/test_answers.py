@@ -139,6 +139,7 @@ def test_spans_are_whole_and_without_gaps(store: Store) -> None:
         (["all"], "0h", 1, "whole minutes, hours or days"),
         (["all"], "1min", 30, "more than 20000 spans"),
         (list("ABCDEFG"), "1h", 1, "at most 6"),
+        (["all"], "66905d", 7, "too long"),
     ],
 )
 def test_what_cannot_be_answered_is_told(store: Store, series: list[str], freq: str, days: int, told: str) -> None:
