@@ -203,6 +203,8 @@ class _Run:
         for fault in self._plan:
             if fault.number in self._acted or not fault.file(self._folder, "hit").exists():
                 continue
+            if fault.kind in {"poison", "duplicate"} and self._undo:
+                continue  # these are done through the broker, which may be down
             self._acted.add(fault.number)
             if fault.kind not in {"kill", "full", "shuffle"}:
                 getattr(self, "_" + fault.kind.replace(" ", "_"))(fault)
