@@ -28,7 +28,7 @@ from bench.spine import STREAM, configured
 from cli.replay import replay_files
 from cli.stages import Replay, open_log
 from moodwire.configfile import load
-from moodwire.records import Scored, decode, encode
+from moodwire.records import Heartbeat, Scored, decode, encode
 from moodwire.settings import Flink, Place, Settings, Stream, Windows
 from moodwire.stage import Context
 from moodwire.store import queries
@@ -180,6 +180,8 @@ def engine(
     for at in range(0, len(records), 2000):
         part = records[at : at + 2000]
         log.append("scored", [(record.story_id, encode(record), record.partition) for record in part])
+    beat = encode(Heartbeat(at=records[-1].seen_at + timedelta(days=1), replayed=True))
+    log.append("scored", [("", beat, part) for part in range(PARTS)])
     context = Context(
         place=Place(folder, ROOT / "moodwire.toml"),
         settings=settings,
