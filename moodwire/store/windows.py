@@ -83,8 +83,10 @@ def revisions(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, int
     w = schema.windows.c
     touched = _touched(connection, keys)
     same = sa.and_(w.series == touched.c.series, w.start == touched.c.start, w.length_s == WINDOW_S)
-    query = sa.select(w.series, w.start, w.revision).join_from(touched, schema.windows, same)
-    return {(series, start): revision for series, start, revision in connection.execute(query)}
+    # Not as a join: SQLite may begin that with all windows, and look through the touched ones for each.
+    stored = sa.select(w.revision).where(same).scalar_subquery()
+    query = sa.select(touched.c.series, sa.type_coerce(touched.c.start, schema.UtcTime), stored)
+    return {(series, start): revision for series, start, revision in connection.execute(query) if revision is not None}
 
 
 def counts() -> list[sa.ColumnElement[int]]:
