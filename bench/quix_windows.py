@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from quixstreams import Application, State
+from quixstreams.models import TopicConfig
 
 
 def entries(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -50,7 +51,10 @@ def main() -> None:
     app = Application(server, consumer_group=f"{out}.group", auto_offset_reset="earliest", state_dir=folder)
     rows = app.dataframe(app.topic(scored, value_deserializer="json"))
     rows = rows.apply(entries, expand=True).group_by("series").apply(count, stateful=True)
-    rows.to_topic(app.topic(out, value_serializer="json"))
+    # Else what is written bears the time of what was read.
+    by_arrival = {"message.timestamp.type": "LogAppendTime"}
+    appended = TopicConfig(num_partitions=1, replication_factor=1, extra_config=by_arrival)
+    rows.to_topic(app.topic(out, value_serializer="json", config=appended))
     app.run(timeout=float(seconds))
 
 
