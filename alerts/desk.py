@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alerts.incidents import Incident, acknowledge
 from alerts.plain import PlainWatch
 from alerts.watch import Watch
-from moodwire.records import seconds
+from moodwire.records import from_seconds, seconds
 from moodwire.store import schema
 from moodwire.store.commands import (
     Acknowledge,
@@ -84,8 +84,10 @@ class Desk:
             return f"there is no incident {command.incident_id}"
         holder: Watch | PlainWatch = self.watch if last.kind == "surge" else self.plain
         incident = holder.incident(last.rule, last.series)
-        if incident is not None and incident_id(last.rule, last.series, time_of(incident.since_s)) != last.incident_id:
-            incident = None  # a later one of the same series
+        if incident is not None:
+            since = from_seconds(incident.since_s)
+            if incident_id(last.rule, last.series, since) != last.incident_id:
+                incident = None  # a later one of the same series
         step = acknowledge(incident, seconds(now))
         if not step.changed or step.incident is None:
             return step.reason
@@ -94,7 +96,7 @@ class Desk:
             state="acknowledged",
             change="acknowledged",
             number=step.incident.number,
-            at=time_of(step.at_s),
+            at=from_seconds(step.at_s),
             reason=f"acknowledged by {given.by}",
             by=given.by,
             comment=command.comment,
@@ -111,15 +113,15 @@ class Desk:
 
 def incident_row(rule: str, series: str, incident: Incident) -> dict[str, Any]:
     """Its row in the store."""
-    since = time_of(incident.since_s)
+    since = from_seconds(incident.since_s)
     return {
         "incident_id": incident_id(rule, series, since),
         "rule": rule,
         "series": series,
         "state": incident.state,
         "since": since,
-        "until": None if incident.until_s is None else time_of(incident.until_s),
-        "quiet_since": None if incident.quiet_since_s is None else time_of(incident.quiet_since_s),
+        "until": None if incident.until_s is None else from_seconds(incident.until_s),
+        "quiet_since": None if incident.quiet_since_s is None else from_seconds(incident.quiet_since_s),
         "number": incident.number,
         "told_tail": incident.told_tail,
         "told_observed": incident.told_observed,
@@ -145,10 +147,6 @@ def incident_of(row: Mapping[str, Any]) -> Incident:
 
 def incident_id(rule: str, series: str, since: datetime) -> str:
     return f"{rule}/{series}/{since:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def time_of(seconds_: int) -> datetime:
-    return datetime.fromtimestamp(seconds_, UTC)
 
 
 def _comment(connection: sa.Connection, given: Given, incident: str, text: str) -> str:

@@ -97,6 +97,14 @@ class Course:
         return low + (self._sums[series, at + 1] - low) * (rest / HOUR_S)  # type: ignore[no-any-return]
 
 
+def course_over(held: Course | None, baseline: Baseline, zone: ZoneInfo, since_s: int, until_s: int) -> Course:
+    """Of all series of a baseline: the one that is held where it covers these times, else another, to a day behind."""
+    if held is not None and held.covers(since_s, until_s):
+        return held
+    hours = range(since_s // HOUR_S, until_s // HOUR_S + 25)
+    return Course(baseline.rhythm[:, hours_of_week(hours, zone)] * baseline.level[:, None], hours.start)
+
+
 class Detector:
     """One rule's baselines and calibration."""
 
@@ -269,11 +277,8 @@ class Detector:
 
     def _course_over(self, since_s: int, until_s: int) -> Course:
         """Of all series, over a stretch that holds these times."""
-        if self._course is None or not self._course.covers(since_s, until_s):
-            assert self._baseline is not None
-            first, last = since_s // HOUR_S, until_s // HOUR_S + 25  # a day ahead
-            clock = hours_of_week(range(first, last), self.zone)
-            self._course = Course(self._baseline.rhythm[:, clock] * self._baseline.level[:, None], first)
+        assert self._baseline is not None
+        self._course = course_over(self._course, self._baseline, self.zone, since_s, until_s)
         return self._course
 
     def _rated(self, observed: Array, stories: Array, expected: Array, dispersion: Array, share: Array) -> Look:

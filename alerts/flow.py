@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from alerts.baseline import RHYTHM_FROM_H, Baseline, fit
 from alerts.counts import HOUR_S, Counts
-from alerts.detect import SETTLED_S, Course, Span, hours_of_week
+from alerts.detect import SETTLED_S, Course, Span, course_over, hours_of_week
 
 FLOW = "all"  # the series of all stories
 SILENCE = 14.0  # stories that are expected and do not come: no data (a chance of 1 in a million)
@@ -36,7 +36,7 @@ class Flow:
         silent: list[Span] = []
         for _ in range(2):  # a second time without the silences
             self._baseline = fit(stories, stories, live, None, clock, [1.0])
-            course = Course(self._hourly(clock), first)
+            course = course_over(None, self._baseline, self._zone, first * HOUR_S, last * HOUR_S)
             silent = silences(np.flatnonzero(stories[0]), first, last, HOUR_S, course)
             for start, end in silent:
                 live[start // HOUR_S - first : end // HOUR_S - first] = False
@@ -51,15 +51,9 @@ class Flow:
             return []
         cell_s = self._counts.cell_s
         first, last = since_s // cell_s, -(-now_s // cell_s)
-        if self._course is None or not self._course.covers(first * cell_s, last * cell_s):
-            hours = range(first * cell_s // HOUR_S, now_s // HOUR_S + 25)  # a day ahead
-            self._course = Course(self._hourly(hours_of_week(hours, self._zone)), hours.start)
+        self._course = course_over(self._course, self._baseline, self._zone, first * cell_s, last * cell_s)
         stories = self._counts.fine.between([row], first, last)[0, 0]
         return silences(np.flatnonzero(stories), first, last, cell_s, self._course)
-
-    def _hourly(self, clock: NDArray[np.int64]) -> NDArray[np.float64]:
-        assert self._baseline is not None
-        return self._baseline.level[:1, None] * self._baseline.rhythm[:1, clock]
 
 
 def silences(filled: NDArray[np.int64], first: int, last: int, cell_s: int, course: Course) -> list[Span]:

@@ -11,14 +11,15 @@ from alerts import outbox, trials
 from alerts.calibration import BLOCK_S
 from alerts.channels import open_channel
 from alerts.counts import Count
-from alerts.desk import STAGE, Desk, incident_id, incident_of, incident_row, time_of
+from alerts.desk import STAGE, Desk, incident_id, incident_of, incident_row
 from alerts.detect import Peak
 from alerts.evidence import ends_when, telling_words
 from alerts.plain import Found, PlainWatch, Story
 from alerts.watch import Change, Learnt, Watch
-from moodwire.records import EPOCH, Alert, Tick, Window, encode, seconds
+from moodwire.records import EPOCH, Alert, Tick, Window, encode, from_seconds, seconds
 from moodwire.settings import AnyStoryRule, ArticleRule, Rule, Settings, SilenceRule
 from moodwire.stage import Context, Taken, consume
+from moodwire.store.commands import JOIN_S
 from moodwire.store.db import fact, set_fact
 from moodwire.store.detection import PeakRow, firing_windows, load_peaks, store_learnt
 from moodwire.store.incidents import (
@@ -64,7 +65,7 @@ def run(context: Context, notify_replayed: bool = False) -> None:
     tester = threading.Thread(target=trials.run, args=(context,), name="backtests", daemon=True)
     tester.start()
     consume(context, "windows", NAME, handle)
-    tester.join(trials.JOIN_S)
+    tester.join(JOIN_S)
     sender.join(2 * outbox.JOIN_S)
 
 
@@ -104,7 +105,7 @@ def _plain(context: Context, plain: PlainWatch, tick: Tick) -> list[Found]:
     """The plain rules at a tick: they ask the store for the stories that they look at."""
 
     def ask(rule: AnyStoryRule, series: str, since_s: int, until_s: int) -> list[Story]:
-        since, until, positions = time_of(since_s), time_of(until_s), _positions(tick)
+        since, until, positions = from_seconds(since_s), from_seconds(until_s), _positions(tick)
         with context.store.read() as connection:
             found = fresh_stories(connection, series, since, until, positions)
             of_topic = set()
@@ -144,10 +145,10 @@ def _write(
 
 def _learnt_rows(learnt: Learnt) -> tuple[list[PeakRow], list[dict[str, Any]]]:
     peaks = [
-        PeakRow(rule, time_of(peak.block * BLOCK_S), peak.series, peak.window_s, peak.score)
+        PeakRow(rule, from_seconds(peak.block * BLOCK_S), peak.series, peak.window_s, peak.score)
         for rule, peak in learnt.peaks
     ]
-    times = {at_s: time_of(at_s) for at_s in {each.at_s for each in learnt.expectations}}
+    times = {at_s: from_seconds(at_s) for at_s in {each.at_s for each in learnt.expectations}}
     expectations = [
         {"rule": rule, "series": series, "window_s": window_s, "at": times[at_s], "expected": value, "threshold": first}
         for rule, series, window_s, at_s, value, first in learnt.expectations
@@ -159,7 +160,7 @@ def _alert(connection: sa.Connection, found: Found, tick: Tick) -> Alert:
     change, story_ids = found
     incident, step, verdict, rule = change.step.incident, change.step, change.verdict, change.rule
     assert incident is not None
-    since, at = time_of(incident.since_s), time_of(step.at_s)
+    since, at = from_seconds(incident.since_s), from_seconds(step.at_s)
     window_s = _window_s(change)
     around = surroundings(connection, change.series, at - timedelta(seconds=window_s), at, _positions(tick), story_ids)
     return Alert(

@@ -1,6 +1,5 @@
 """Backtests that people ask for: one at a time, in a process of its own, which tells how far it is."""
 
-import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -10,20 +9,16 @@ import msgspec
 
 from alerts.backtest import Alarm, Story, Summary, summaries
 from alerts.backtest import run as decide
-from alerts.desk import time_of
 from alerts.watch import Watch
-from moodwire.errors import MoodwireError
-from moodwire.records import EPOCH, seconds
+from moodwire.records import EPOCH, from_seconds, seconds
+from moodwire.settings import Rule
 from moodwire.stage import Context
-from moodwire.store.commands import Backtest, done, say, waiting
+from moodwire.store.commands import LOOK_S, Backtest, Given, done, obey, say
 from moodwire.store.db import Store
 from moodwire.store.detection import fresh_stories
 from moodwire.trial import Trial, TrialAlarm, TrialSetting
 
-log = logging.getLogger(__name__)
 STAGE = "backtests"  # of the alarms
-LOOK_S = 0.5
-JOIN_S = 5.0
 TICK_S = 60
 NICE = 10  # live alarms come first
 STEPS = 50  # that progress is told in
@@ -34,28 +29,21 @@ MOST_SERIES = 8
 def run(context: Context) -> None:
     """Until the stop. What was begun and not finished is begun again by the next one."""
     spawn = multiprocessing.get_context("spawn")
-    while not context.stop.wait(LOOK_S):
-        try:
-            with context.store.read() as connection:
-                given = waiting(connection, STAGE)
-        except MoodwireError as error:  # the store is away for a while
-            log.warning("%s", error)
-            continue
-        for each in given:
-            url = context.store.url.render_as_string(hide_password=False)
-            word = msgspec.json.encode(each.command)
-            worker = spawn.Process(
-                target=work, args=(url, each.seq, word, context.settings.windows.fresh_s), daemon=True
-            )
-            worker.start()
-            while worker.is_alive() and not context.stop.wait(LOOK_S / 5):
-                pass
-            if worker.is_alive():
-                worker.terminate()
-                return
-            if worker.exitcode:
-                with context.store.write() as connection:
-                    done(connection, each.seq, context.clock(), "it failed; the log of the alarms tells why")
+
+    def carry_out(each: Given) -> None:
+        url = context.store.url.render_as_string(hide_password=False)
+        word = msgspec.json.encode(each.command)
+        worker = spawn.Process(target=work, args=(url, each.seq, word, context.settings.windows.fresh_s), daemon=True)
+        worker.start()
+        while worker.is_alive() and not context.stop.wait(LOOK_S / 5):
+            pass
+        if worker.is_alive():
+            worker.terminate()
+        elif worker.exitcode:
+            with context.store.write() as connection:
+                done(connection, each.seq, context.clock(), "it failed; the log of the alarms tells why")
+
+    obey(context.store, STAGE, context.stop, carry_out)
 
 
 def work(url: str, seq: int, word: bytes, fresh_s: float) -> None:
@@ -72,13 +60,11 @@ def work(url: str, seq: int, word: bytes, fresh_s: float) -> None:
 def trial(store: Store, command: Backtest, fresh_s: float, tell: Callable[[str], None]) -> str:
     """A Trial as JSON, or in words why there is none. tell: is told how far it is, as `0.42`."""
     rules, start, end = command.rules, command.start, command.end
-    memory = timedelta(seconds=Watch(rules, fresh_s).memory_s)
-    rows = fresh_stories(store, max(start - memory, EPOCH), end)
-    stories = [Story(seconds(row.seen_at), row.series, seconds(row.start), row.negative) for row in rows]
-    counted = sum(row.series == "all" and row.seen_at >= start for row in rows)
+    stories = stories_for(store, rules, fresh_s, start, end)
     if not stories:
         return "there is no fresh news in that time"
     first, last = seconds(start), seconds(end)
+    counted = sum(story.series == "all" and story.seen_s >= first for story in stories)
     told = decide(rules, _telling(stories, tell), fresh_s, TICK_S, last)
     alarms = [alarm for alarm in told if alarm.at_s >= first]
     found = Trial(
@@ -89,6 +75,13 @@ def trial(store: Store, command: Backtest, fresh_s: float, tell: Callable[[str],
         alarms=tuple(_alarm(alarm) for alarm in [each for each in alarms if each.factor == 1][-SHOWN:]),
     )
     return msgspec.json.encode(found).decode()
+
+
+def stories_for(store: Store, rules: Sequence[Rule], fresh_s: float, start: datetime, end: datetime) -> list[Story]:
+    """What a backtest of a span needs: its stories, and those before it that the rules remember."""
+    memory = timedelta(seconds=Watch(rules, fresh_s).memory_s)
+    rows = fresh_stories(store, max(start - memory, EPOCH), end)
+    return [Story(seconds(row.seen_at), row.series, seconds(row.start), row.negative) for row in rows]
 
 
 def _telling(stories: Sequence[Story], tell: Callable[[str], None]) -> Iterator[Story]:
@@ -111,5 +104,6 @@ def _setting(row: Summary) -> TrialSetting:
 
 
 def _alarm(alarm: Alarm) -> TrialAlarm:
-    until: datetime | None = None if alarm.until_s is None else time_of(alarm.until_s)
-    return TrialAlarm(rule=alarm.rule, series=alarm.series, at=time_of(alarm.at_s), until=until, reason=alarm.reason)
+    at = from_seconds(alarm.at_s)
+    until = None if alarm.until_s is None else from_seconds(alarm.until_s)
+    return TrialAlarm(rule=alarm.rule, series=alarm.series, at=at, until=until, reason=alarm.reason)

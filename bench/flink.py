@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any, Literal
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
-from bench.spine import STREAM, configured
+from bench.spine import STREAM, configured, until
 from cli.replay import replay_files
 from cli.stages import Replay, open_log
 from moodwire.configfile import load
@@ -36,13 +35,14 @@ from moodwire.store.db import Store
 from moodwire.store.health import Pulse
 from moodwire.store.scores import store_scores
 from moodwire.stream.kafka import Broker, KafkaLog
-from moodwire.stream.log import partition_of
+from tests.helpers import placed
 from tests.services import Kafka
 from trends import flink, stage
 
 PARTS = 4
 FRESH = timedelta(hours=2)
 ROOT = Path(__file__).parent.parent
+LIMIT_S = 1200
 QUIET_S = 20  # quix-streams ends when nothing came for so long
 
 
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measure(folder: Path, options: argparse.Namespace) -> None:
-    records = placed(many(scored(folder / "replay", options.data / STREAM, options.lines), options.times))
+    records = placed(many(scored(folder / "replay", options.data / STREAM, options.lines), options.times), PARTS)
     print(f"{len(records)} records of {sum(len(record.series) for record in records) / len(records):.1f} series each")
     broker = Kafka()
     broker.start()
@@ -151,16 +151,6 @@ def many(records: list[Scored], times: int) -> Iterator[Scored]:
             )
 
 
-def placed(records: Iterator[Scored]) -> list[Scored]:
-    ends = [0] * PARTS
-    found = []
-    for record in records:
-        part = partition_of(record.story_id, PARTS)
-        found.append(msgspec.structs.replace(record, partition=part, offset=ends[part]))
-        ends[part] += 1
-    return found
-
-
 def engine(
     folder: Path, server: str, records: list[Scored], kind: Literal["one-machine", "flink"], parallelism: int
 ) -> list[tuple[object, ...]]:
@@ -193,19 +183,11 @@ def engine(
     thread = threading.Thread(target=(flink if kind == "flink" else stage).run, args=(context,), daemon=True)
     thread.start()
     topics = ("scored", flink.COUNTED, flink.MARKS) if kind == "flink" else ("scored",)
-    until(lambda: all(log.lag(topic, "trends") == 0 for topic in topics))
+    until(lambda: all(log.lag(topic, "trends") == 0 for topic in topics), LIMIT_S)
     context.stop.set()
     thread.join()
     frame = queries.windows(store).drop(columns="score")
     return sorted(frame.itertuples(index=False, name=None))
-
-
-def until(done: Callable[[], bool], limit_s: float = 1200) -> None:
-    deadline = time.monotonic() + limit_s
-    while not done():
-        if time.monotonic() > deadline:
-            sys.exit("an engine did not come to an end")
-        time.sleep(0.5)
 
 
 if __name__ == "__main__":

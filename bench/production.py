@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import sqlalchemy as sa
 from kafka import KafkaConsumer, TopicPartition
 
-from bench.spine import core_s, ready, until
+from bench.spine import RULE, core_s, ready, until, watched
 from cli.newsroom import history
-from cli.replay import drained, replay_words
-from cli.stages import Replay, open_log, open_store
+from cli.replay import drained
+from cli.stages import open_log, open_store
 from cli.supervisor import Supervisor, command
 from moodwire.configfile import load
 from moodwire.records import WINDOW_S, encode
@@ -47,7 +46,6 @@ from tests.helpers import STORES, T0, scored
 END = datetime(2024, 1, 1, tzinfo=UTC)  # of the two years of scores
 YEARS_S = 2 * 365 * 86_400
 STAGES = ("classifier", "trends", "alerts")
-RULE = '[[rules]]\nname = "surge"\nseries = ["all", "topic:*", "entity:*", "group:*"]\n'
 
 
 def main() -> None:
@@ -100,18 +98,11 @@ def flow(count: int) -> None:
         with Supervisor(here, {stage: command(here, "run", stage) for stage in STAGES}) as supervisor:
             until(lambda: {stage.name for stage in stage_health(store) if ready(stage)} >= set(STAGES))
             idle = {stage: core_s(pid) for stage, pid in supervisor.pids().items()}
-            process = psutil.Popen(command(here, *replay_words(Replay((news,), None, None))))
-            until(lambda: log.lag("articles", "nobody") > 0)
-            began = time.perf_counter()
-            while process.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(0.02)
-            times = process.cpu_times()
-            if process.wait() != 0:
-                sys.exit("ingest failed")
+            ingest_s, began = watched(here, news, None, lambda: log.lag("articles", "nobody") > 0)
             until(lambda: drained(log), limit_s=3600)
             took = time.perf_counter() - began
             spent = {stage: core_s(pid) - idle[stage] for stage, pid in supervisor.pids().items()}
-        spent = {"ingest": times.user + times.system, **spent}
+        spent = {"ingest": ingest_s, **spent}
         with store.read() as connection:
             stored = connection.execute(sa.select(sa.func.count()).select_from(schema.scores)).scalar_one()
         bare = consumed(log, settings)

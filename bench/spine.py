@@ -110,7 +110,7 @@ def flow(stream: Path, lines: int, engine: str) -> tuple[float, float, dict[str,
         return count / took, 1e3 * sum(spent.values()) / count, memory
 
 
-def watched(place: Place, file: Path, lines: int, begun: Callable[[], bool]) -> tuple[float, float]:
+def watched(place: Place, file: Path, lines: int | None, begun: Callable[[], bool]) -> tuple[float, float]:
     """Ingest on a file: its core seconds, and the time at which `begun` first held."""
     process = psutil.Popen(command(place, *replay_words(Replay((file,), None, lines))))
     at = 0.0

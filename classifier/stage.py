@@ -20,7 +20,9 @@ from moodwire.records import (
     encode,
 )
 from moodwire.stage import Context, Taken, consume
+from moodwire.store.commands import JOIN_S
 from moodwire.store.scores import store_scores
+from moodwire.words import whole
 
 NAME = "classifier"
 MINIMUM_RELEVANCE = 0.6  # an article counts for a company named in its headline or lead, not in passing
@@ -52,7 +54,7 @@ def run(context: Context) -> None:
     explainer = threading.Thread(target=explain.run, args=(context, engine), name="explain", daemon=True)
     explainer.start()
     consume(context, "articles", NAME, handle, max_records=settings.model.batch)
-    explainer.join(explain.JOIN_S)
+    explainer.join(JOIN_S)
 
 
 class OneAtATime:
@@ -79,7 +81,7 @@ def score_articles(
     """One Scored for each article, in order. `threshold`: the probability from which a topic counts."""
     records = [t.record for t in articles if isinstance(t.record, Article)]
     mentions = [watchlist.find(article.title, article.body, article.tickers) for article in records]
-    texts = [f"{article.title}\n{article.body}" if article.body else article.title for article in records]
+    texts = [whole(article.title, article.body) for article in records]
     spans = [[(mention.start, mention.end) for mention in found if mention.start >= 0] for found in mentions]
     results = engine.score(texts, spans)
     return [

@@ -4,27 +4,25 @@ import html
 import tempfile
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import plotly.graph_objects as go
 from rich.console import Console
 from rich.table import Table
 
-from alerts.backtest import Alarm, Story, Summary, summaries
+from alerts.backtest import Alarm, Summary, summaries
 from alerts.backtest import run as decide
 from alerts.detect import length_text
-from alerts.watch import Watch
+from alerts.trials import TICK_S, stories_for
 from cli.replay import replay_files
 from cli.stages import Replay, open_store
 from cli.times import given_time
 from moodwire.errors import BadInput
-from moodwire.records import EPOCH, seconds
+from moodwire.records import EPOCH, from_seconds, seconds
 from moodwire.settings import Place, Rule, Settings
 from moodwire.store.db import Store
-from moodwire.store.detection import fresh_stories
 
-TICK_S = 60
 SHOWN = 40  # alarms in the terminal's table
 COLOURS = {0.25: "#1b4f72", 1.0: "#b03a2e", 4.0: "#b0b6bb"}
 FAR = datetime(9999, 1, 1, tzinfo=UTC)
@@ -81,9 +79,7 @@ def report(
     end: datetime | None,
     page: Path | None,
 ) -> int:
-    memory = timedelta(seconds=Watch(rules, settings.windows.fresh_s).memory_s)
-    found = fresh_stories(store, EPOCH if start is None else max(start - memory, EPOCH), end or FAR)
-    stories = [Story(seconds(row.seen_at), row.series, seconds(row.start), row.negative) for row in found]
+    stories = stories_for(store, rules, settings.windows.fresh_s, start or EPOCH, end or FAR)
     if not stories:
         raise BadInput("there is no fresh news in that time; `moodwire query windows` shows what the store holds")
     first = seconds(start) if start is not None else stories[0].seen_s
@@ -171,4 +167,4 @@ def _most(row: Summary, count: int) -> str:
 
 
 def _at(at_s: int) -> str:
-    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M}"
+    return f"{from_seconds(at_s):%Y-%m-%d %H:%M}"

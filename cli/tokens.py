@@ -11,7 +11,7 @@ from cli.stages import now, open_store
 from moodwire.access import Role
 from moodwire.errors import BadInput
 from moodwire.settings import Place, Settings
-from moodwire.store import access
+from moodwire.store import access, queries
 
 
 def make(place: Place, settings: Settings, name: str, role: Role, span: str | None) -> int:
@@ -46,7 +46,7 @@ def listed(place: Place, settings: Settings) -> int:
 
 def trail(place: Place, settings: Settings, limit: int) -> int:
     table = Table("at (UTC)", "by", "what", "about", box=None, pad_edge=False)
-    for row in access.trail(open_store(place, settings), limit).itertuples():
+    for row in queries.trail(open_store(place, settings), limit).itertuples():
         table.add_row(f"{row.at:%Y-%m-%d %H:%M:%S}", row.by, row.what, row.about)
     Console(width=None).print(table, markup=False)
     return 0

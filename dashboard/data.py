@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from datetime import datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from moodwire.licence import shown
 from moodwire.records import floor_time
 from moodwire.settings import Settings
 from moodwire.store import watching
@@ -29,6 +30,10 @@ class Data:
         self.displays = {source.name: source.display for source in settings.sources}
         self._answers: OrderedDict[Any, Future[Any]] = OrderedDict()
         self._lock = threading.Lock()
+
+    def shown(self, text: str, source: str) -> str:
+        """As much of a source's text as its licence lets us show."""
+        return shown(text, self.displays.get(source, "full"))
 
     def ask_at(self, at: datetime, question: Callable[Concatenate[Store, P], T], *words: P.args, **more: P.kwargs) -> T:
         """As `ask`, for what may change while the question stays the same: the answer as of a beat."""

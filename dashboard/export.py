@@ -13,7 +13,6 @@ from pyarrow import parquet
 from dashboard.data import Data
 from dashboard.view import View, parse
 from moodwire.csvfile import csv_of
-from moodwire.licence import shown
 from moodwire.store import labels, queries, watching
 from moodwire.store.find import course, find
 from moodwire.tables import MEDIA, STORIES, plain_table
@@ -88,7 +87,7 @@ def _incidents(data: Data, view: View, now: datetime) -> Frames:
 def _labels(data: Data, view: View, now: datetime) -> Frames:
     frame = labels.corrections(data.store, None, None, None, None)
     texts = zip(frame["body"], frame["source"], strict=True)
-    yield frame.assign(body=[shown(body, data.displays.get(source, "full")) for body, source in texts])
+    yield frame.assign(body=[data.shown(body, source) for body, source in texts])
 
 
 EXPORTS: dict[str, Callable[[Data, View, datetime], Frames]] = {

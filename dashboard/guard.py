@@ -22,10 +22,10 @@ from moodwire.errors import MoodwireError
 from moodwire.settings import Dashboard
 from moodwire.store import access
 from moodwire.store.db import Store
+from moodwire.web import LOOPBACK
 
 COOKIE = "moodwire"
 OPEN_PATHS = ("/login",)
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 SAFE = {"GET", "HEAD", "OPTIONS"}
 API = "/api/"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,13 @@ WORKERS = 8
 PAUSE_S = 0.25
 PRUNE_EVERY = timedelta(hours=1)
 LOOK_EVERY = timedelta(minutes=1)  # at which sources are silent
+
+
+class Portion(NamedTuple):
+    """What is stored at once."""
+
+    drafts: list[Draft]
+    reached: dict[str, str]  # the facts that say how far the source was read
 
 
 def run(context: Context, pool: Executor | None = None) -> None:
@@ -120,10 +127,10 @@ def take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Source
 def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Source) -> None:
     state = feed_states(context.store).get(source.name, {})
     if isinstance(source, Files):
-        _take_files(context, stories, source, state)
+        _take_portions(context, stories, source, state, _of_files(context, source))
         return
     if isinstance(source, KafkaTopic):
-        _take_topic(context, stories, source, state)
+        _take_portions(context, stories, source, state, _of_topic(context, source))
         return
     same = state.get("url") == source.url  # another address in the configuration: nothing known is of use
     known = state if same else {}
@@ -153,54 +160,16 @@ def _take(context: Context, fetcher: Fetcher, stories: StoryIndex, source: Sourc
         _had(context, source, known, fetched, new)
 
 
-def _take_files(context: Context, stories: StoryIndex, source: Files, state: dict[str, Any]) -> None:
-    """Store what was added to a source's files, each portion together with the place that it reaches."""
+def _take_portions(
+    context: Context, stories: StoryIndex, source: Source, state: dict[str, Any], portions: Iterator[Portion]
+) -> None:
+    """Store what was added to files or a topic, each portion together with the places that it reaches."""
     began, new = time.monotonic(), 0
-    prefix = f"files:{source.name}:"
     had = Fetched(b"", "", "", "")
     try:
-        paths = files.files_at(source.path)
-        with context.store.read() as connection:
-            places = facts_like(connection, prefix)
-        for path in paths:
-            place = msgspec.json.decode(places.get(f"{prefix}{path}", "{}"), type=files.Place)
-            for portion in files.portions(path, place, context.clock()):
-                drafts = _of_lines(context, source, path, portion.lines)
-                reached = {f"{prefix}{path}": msgspec.json.encode(portion.place).decode()}
-                stored = stories.store(drafts, _succeeded(context, source, state, had, new), reached)
-                new += stored.new + stored.revised
-                context.pulse.processed(stored.new + stored.revised)
-                if context.stop.is_set():
-                    return
-    except BadInput as error:
-        _failed(context, source, state, str(error))
-        return
-    if gone := set(places) - {f"{prefix}{path}" for path in paths}:
-        with context.store.write() as connection:
-            drop_facts(connection, gone)
-    _had(context, source, state, had._replace(took_s=time.monotonic() - began), new)
-
-
-def _take_topic(context: Context, stories: StoryIndex, source: KafkaTopic, state: dict[str, Any]) -> None:
-    """Store what was added to a topic, each portion together with the offsets that it reaches."""
-    began, new = time.monotonic(), False
-    prefix, had = f"kafka:{source.name}:", Fetched(b"", "", "", "")
-    security = source.security or context.settings.stream.security
-    with context.store.read() as connection:
-        facts = facts_like(connection, prefix)
-    try:
-        reached = {int(name.removeprefix(prefix)): int(offset) for name, offset in facts.items()}
-        for portion in kafka_source.portions(source, security, reached):
-            drafts = []
-            for place, item, value in portion.records:
-                made = item if isinstance(item, Refused) else draft(item, context.clock())
-                if isinstance(made, Refused):
-                    bury(context, f"{source.name}: {source.topic}/{place}", made.reason, value)
-                else:
-                    drafts.append(made._replace(loose=not made.url))
-            places = {f"{prefix}{partition}": str(offset) for partition, offset in portion.reached.items()}
-            stored = stories.store(drafts, _succeeded(context, source, state, had, new), places)
-            new |= stored.new + stored.revised > 0
+        for drafts, reached in portions:
+            stored = stories.store(drafts, _succeeded(context, source, state, had, new), reached)
+            new += stored.new + stored.revised
             context.pulse.processed(stored.new + stored.revised)
             if context.stop.is_set():
                 return
@@ -208,6 +177,37 @@ def _take_topic(context: Context, stories: StoryIndex, source: KafkaTopic, state
         _failed(context, source, state, str(error))
         return
     _had(context, source, state, had._replace(took_s=time.monotonic() - began), new)
+
+
+def _of_files(context: Context, source: Files) -> Iterator[Portion]:
+    prefix = f"files:{source.name}:"
+    paths = files.files_at(source.path)
+    with context.store.read() as connection:
+        places = facts_like(connection, prefix)
+    for path in paths:
+        place = msgspec.json.decode(places.get(f"{prefix}{path}", "{}"), type=files.Place)
+        for portion in files.portions(path, place, context.clock()):
+            reached = {f"{prefix}{path}": msgspec.json.encode(portion.place).decode()}
+            yield Portion(_of_lines(context, source, path, portion.lines), reached)
+    if gone := set(places) - {f"{prefix}{path}" for path in paths}:
+        with context.store.write() as connection:
+            drop_facts(connection, gone)
+
+
+def _of_topic(context: Context, source: KafkaTopic) -> Iterator[Portion]:
+    prefix = f"kafka:{source.name}:"
+    with context.store.read() as connection:
+        facts = facts_like(connection, prefix)
+    reached = {int(name.removeprefix(prefix)): int(offset) for name, offset in facts.items()}
+    for portion in kafka_source.portions(source, source.security or context.settings.stream.security, reached):
+        drafts = []
+        for place, item, value in portion.records:
+            made = item if isinstance(item, Refused) else draft(item, context.clock())
+            if isinstance(made, Refused):
+                bury(context, f"{source.name}: {source.topic}/{place}", made.reason, value)
+            else:
+                drafts.append(made._replace(loose=not made.url))
+        yield Portion(drafts, {f"{prefix}{partition}": str(offset) for partition, offset in portion.reached.items()})
 
 
 def _of_lines(context: Context, source: Files, path: Path, lines: list[Line]) -> list[Draft]:

@@ -16,7 +16,7 @@ from moodwire.errors import BadInput
 from moodwire.licence import shown
 from moodwire.records import floor_time, from_micros, micros
 from moodwire.settings import Display
-from moodwire.store import access, queries, schema, watching
+from moodwire.store import queries, schema, watching
 from moodwire.store.db import Store
 from moodwire.store.find import Filter, course, page
 
@@ -107,13 +107,7 @@ def stories(
         before = (_time(start_us), partition, offset)
     frame = page(store, wanted, start, end, limit + 1, before, as_of)
     frame = frame.sort_values([*queries.PLACE], ascending=False, ignore_index=True)
-    more = len(frame) > limit
-    frame = frame.head(limit)
-    after = None
-    if more:
-        last = frame.iloc[-1]
-        after = _closed([micros(last["start"].to_pydatetime()), int(last["partition"]), int(last["offset"])])
-    return Page(tables.STORIES.of(frame), after)
+    return _cut(frame, tables.STORIES, limit, lambda last: [_us(last["start"]), last["partition"], last["offset"]])
 
 
 def article(store: Store, id_: str, displays: Mapping[str, Display]) -> pa.Table:
@@ -141,13 +135,7 @@ def incidents(
         before = (_time(since_us), id_)
     name = series_name(series) if series else None
     frame = watching.incidents(store, name, start, end, limit + 1, state, before)
-    more = len(frame) > limit
-    frame = frame.head(limit)
-    after = None
-    if more:
-        last = frame.iloc[-1]
-        after = _closed([micros(last["since"].to_pydatetime()), last["incident_id"]])
-    return Page(tables.INCIDENTS.of(frame), after)
+    return _cut(frame, tables.INCIDENTS, limit, lambda last: [_us(last["since"]), last["incident_id"]])
 
 
 def series(store: Store, now: datetime, length: timedelta) -> pa.Table:
@@ -190,10 +178,8 @@ def sources(store: Store, now: datetime, displays: Mapping[str, str]) -> pa.Tabl
 
 def trail(store: Store, limit: int, cursor: str | None) -> Page:
     """Columns of TRAIL, the newest first. Raises BadInput for a cursor not of ours."""
-    frame = access.trail(store, limit + 1, None if cursor is None else _opened(cursor, tuple[Whole])[0])
-    more = len(frame) > limit
-    frame = frame.head(limit)
-    return Page(tables.TRAIL.of(frame), _closed([int(frame["seq"].iloc[-1])]) if more else None)
+    frame = queries.trail(store, limit + 1, None if cursor is None else _opened(cursor, tuple[Whole])[0])
+    return _cut(frame, tables.TRAIL, limit, lambda last: [last["seq"]])
 
 
 def parts(table: pa.Table, key: str, limit: int, cursor: str | None) -> Page:
@@ -202,7 +188,7 @@ def parts(table: pa.Table, key: str, limit: int, cursor: str | None) -> Page:
     names = table[key].to_pylist()
     begin = sum(name <= after for name in names) if cursor is not None else 0
     rest = len(names) - begin
-    following = _closed([names[begin + limit - 1]]) if rest > limit else None
+    following = packed([names[begin + limit - 1]]) if rest > limit else None
     return Page(table.slice(begin, limit), following)
 
 
@@ -232,16 +218,34 @@ def version(store: Store) -> str:
         return ""
 
 
-def _closed(place: Sequence[Any]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).rstrip(b"=").decode()
+def _cut(frame: pd.DataFrame, columns: tables.Columns, limit: int, place: Callable[[Any], list[Any]]) -> Page:
+    """The first `limit` rows, and the place of the last of them if there are more."""
+    rows = frame.head(limit)
+    return Page(columns.of(rows), packed(place(rows.iloc[-1])) if len(frame) > limit else None)
+
+
+def packed(place: Sequence[Any]) -> str:
+    """A place as text that may stand in an address."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(place, enc_hook=int)).rstrip(b"=").decode()
+
+
+def unpacked(text: str, kind: Any) -> Any:
+    """A place out of its text. Raises ValueError."""
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=kind)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"{error}") from error
 
 
 def _opened(cursor: str, kind: Any) -> Any:
     try:
-        data = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        return msgspec.json.decode(data, type=kind)
-    except (ValueError, msgspec.MsgspecError) as error:
+        return unpacked(cursor, kind)
+    except ValueError as error:
         raise BadInput(f"{cursor!r} is no cursor of this question; take the one that the page before gave") from error
+
+
+def _us(time: pd.Timestamp) -> int:
+    return micros(time.to_pydatetime())
 
 
 def _time(value_us: int) -> datetime:

@@ -10,7 +10,7 @@ documents (`/api/v1/openapi.json`).
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,11 +24,11 @@ import sqlalchemy as sa
 from moodwire import answers, tables
 from moodwire.errors import BadInput, MoodwireError, StoreError
 from moodwire.store.db import Store
-from moodwire.store.find import Filter
+from moodwire.store.find import LABELS, Filter
+from moodwire.web import LOOPBACK
 
 Time = datetime | date | str
 TIMEOUT_S = 120.0
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 class Client:
@@ -212,7 +212,7 @@ class _Api:
         self, series: Sequence[str], freq: str, start: datetime | None, end: datetime | None, as_of: datetime | None
     ) -> pa.Table:
         words = {"series": list(series), "freq": freq, "start": start, "end": end, "as_of": as_of}
-        return tables.in_order(self._pages("sentiment", words, None), tables.SENTIMENT)
+        return tables.in_order([self._page("sentiment", words).table], tables.SENTIMENT)
 
     def stories(
         self,
@@ -223,7 +223,7 @@ class _Api:
         limit: int | None,
     ) -> pa.Table:
         words = {**wanted._asdict(), "start": start, "end": end, "as_of": as_of}
-        return tables.in_order(self._pages("stories", words, limit), tables.STORIES)
+        return self._whole("stories", words, tables.STORIES, limit)
 
     def incidents(
         self,
@@ -234,26 +234,23 @@ class _Api:
         limit: int | None,
     ) -> pa.Table:
         words = {"series": series, "start": start, "end": end, "state": state}
-        return tables.in_order(self._pages("incidents", words, limit), tables.INCIDENTS)
+        return self._whole("incidents", words, tables.INCIDENTS, limit)
 
     def close(self) -> None:
         self._client.close()
 
-    def _pages(self, path: str, words: dict[str, Any], limit: int | None) -> Iterator[pa.Table]:
+    def _whole(self, path: str, words: dict[str, Any], columns: tables.Columns, limit: int | None) -> pa.Table:
+        def page(size: int, cursor: str | None) -> answers.Page:
+            return self._page(path, {**words, "limit": size, "cursor": cursor})
+
+        return answers.whole(page, columns, limit)
+
+    def _page(self, path: str, words: dict[str, Any]) -> answers.Page:
         given = {name: _word(value) for name, value in words.items() if value}
-        left, paged = limit, path != "sentiment"
-        cursor: str | None = None
-        while left is None or left > 0:
-            size = answers.PAGE if left is None else min(answers.PAGE, left)
-            more: dict[str, Any] = {"limit": size, **({"cursor": cursor} if cursor else {})} if paged else {}
-            answer = self._get(path, {**given, "format": "arrow", **more})
-            table = tables.read_arrow(answer.content)
-            yield table
-            left = None if left is None else left - table.num_rows
-            following = answer.links.get("next")
-            if following is None:
-                return
-            cursor = httpx.URL(following["url"]).params["cursor"]
+        answer = self._get(path, {**given, "format": "arrow"})
+        following = answer.links.get("next")
+        cursor = None if following is None else httpx.URL(following["url"]).params["cursor"]
+        return answers.Page(tables.read_arrow(answer.content), cursor)
 
     def _get(self, path: str, words: dict[str, Any]) -> httpx.Response:
         where = f"{self._client.base_url}{path}"
@@ -272,9 +269,6 @@ class _Api:
         if answer.status_code in {401, 403}:
             raise BadInput(f"{where}: {told} Give a token: moodwire.connect(address, token=…), or MOODWIRE_TOKEN.")
         raise MoodwireError(f"{where} answered {answer.status_code}: {told}")
-
-
-LABELS = ("negative", "neutral", "positive")
 
 
 def _store(address: str) -> Store:

@@ -259,6 +259,11 @@ def seconds(time: datetime) -> int:
     return micros(time) // 1_000_000
 
 
+def from_seconds(value: int) -> datetime:
+    """A time in whole seconds since 1970-01-01 UTC."""
+    return datetime.fromtimestamp(value, UTC)
+
+
 def from_micros(value: int) -> datetime:
     return EPOCH + timedelta(microseconds=value)
 

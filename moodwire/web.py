@@ -10,6 +10,7 @@ from typing import Any
 import httpcore
 import httpx
 
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 

@@ -19,3 +19,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     score: float
     words: tuple[Word, ...]
     looked_at: int  # characters
+
+
+def whole(title: str, body: str) -> str:
+    """An article as the classifier reads it; places in a text are counted in this."""
+    return f"{title}\n{body}" if body else title

@@ -2,10 +2,12 @@
 
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from moodwire.records import Article, Entity, Scored, Sentiment, Series
@@ -15,6 +17,7 @@ from moodwire.store.db import Store
 from moodwire.store.health import Pulse
 from moodwire.stream.embedded import EmbeddedLog
 from moodwire.stream.kafka import Broker, KafkaLog
+from moodwire.stream.log import partition_of
 from tests import services
 
 STORES: dict[str, Callable[[Path], str]] = {
@@ -98,6 +101,24 @@ def scored(
         scored_at=after(at),
         replayed=True,
     )
+
+
+def placed(records: Iterable[Scored], partitions: int) -> list[Scored]:
+    """With their positions in `articles`, as they would come into so many partitions."""
+    ends = [0] * partitions
+    found = []
+    for record in records:
+        part = partition_of(record.story_id, partitions)
+        found.append(msgspec.structs.replace(record, partition=part, offset=ends[part]))
+        ends[part] += 1
+    return found
+
+
+def until(done: Callable[[], bool], limit_s: float = 60, pause_s: float = 0.02) -> None:
+    deadline = time.monotonic() + limit_s
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(pause_s)
 
 
 def article(number: int, title: str, at: float) -> Article:

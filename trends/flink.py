@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import urlsplit
@@ -21,9 +21,9 @@ import httpx
 import msgspec
 
 from moodwire.errors import StreamError
-from moodwire.records import DeadLetter, Tick, Window, encode, floor_time
+from moodwire.records import Tick, Window, encode, floor_time, from_seconds
 from moodwire.settings import Place, Settings
-from moodwire.stage import DEAD_LETTERS, Context
+from moodwire.stage import Context, bury
 from moodwire.store.db import Store
 from moodwire.store.windows import (
     Key,
@@ -46,7 +46,7 @@ STOP_S = 8.0
 
 
 class Counted(msgspec.Struct, frozen=True):
-    """A window as the job has counted it."""
+    """A window as the job has counted it: the counts are `Totals`, in that order."""
 
     series: str
     start_s: int
@@ -109,7 +109,7 @@ class Clockwork:
             at_s = min(self._beats.values()) if len(self._beats) == self._partitions else None
         if at_s is None:
             return
-        at = floor_time(datetime.fromtimestamp(at_s, UTC), self._tick_s)
+        at = floor_time(from_seconds(at_s), self._tick_s)
         if self._last is None or at > self._last:
             self._last = at
             # A heartbeat overtakes the marks of what was seen before it.
@@ -156,8 +156,8 @@ def keep(context: Context, job: "Job") -> None:
             found = {(row.series, row.start_s): row for row in map(_counted, messages) if row is not None}
             windows = settled(context.store, [window(row) for row in found.values()], late, parts)
             ticks = clockwork.due(time.monotonic())
-            context.log.append("windows", [(each.series, encode(each), 0) for each in windows])
-            context.log.append("windows", [("", encode(tick), 0) for tick in ticks])
+            rows = [(each.series, encode(each), 0) for each in windows]
+            context.log.append("windows", [*rows, *(("", encode(tick), 0) for tick in ticks)])
             if messages:
                 counts.commit({message.partition: message.offset + 1 for message in messages})
             if ticks:
@@ -175,30 +175,15 @@ def keep(context: Context, job: "Job") -> None:
 def take_marks(context: Context, clockwork: Clockwork, messages: Iterable[Message]) -> set[Key]:
     """Note the marks; returns the windows to be counted from the store."""
     late: set[Key] = set()
-    letters = []
     for message in messages:
         mark = msgspec.json.decode(message.value, type=Mark)
         clockwork.take(mark, time.monotonic())
         if mark.kind == "late" and mark.series is not None and mark.at_s is not None:
-            late.add((mark.series, datetime.fromtimestamp(mark.at_s, UTC)))
+            late.add((mark.series, from_seconds(mark.at_s)))
         elif mark.kind == "bad" and mark.partition is not None and mark.offset is not None:
-            letters.append(_letter(context, mark.partition, mark.offset, mark.reason or ""))
-            context.pulse.dead_letter()
-    context.log.append(DEAD_LETTERS, [("scored", encode(letter), None) for letter in letters])
+            place = mark.partition, mark.offset
+            bury(context, "scored", context.log.record("scored", *place) or Message(*place, "", b""), mark.reason or "")
     return late
-
-
-def _letter(context: Context, partition: int, offset: int, reason: str) -> DeadLetter:
-    message = context.log.record("scored", partition, offset)
-    return DeadLetter(
-        stage=NAME,
-        topic="scored",
-        partition=partition,
-        offset=offset,
-        reason=reason,
-        at=context.clock(),
-        excerpt=message.value[:2048].decode("utf-8", "backslashreplace") if message else "",
-    )
 
 
 def settled(store: Store, windows: Sequence[Window], late: Collection[Key], partitions: int) -> list[Window]:
@@ -216,17 +201,8 @@ def settled(store: Store, windows: Sequence[Window], late: Collection[Key], part
 
 
 def window(row: Counted) -> Window:
-    totals = Totals(
-        row.articles,
-        row.negative,
-        row.neutral,
-        row.positive,
-        row.fresh_negative,
-        row.fresh_neutral,
-        row.fresh_positive,
-        row.score_sum_e4,
-    )
-    return window_of((row.series, datetime.fromtimestamp(row.start_s, UTC)), totals)
+    series, start_s, *counts = msgspec.structs.astuple(row)
+    return window_of((series, from_seconds(start_s)), Totals(*counts))
 
 
 def _counted(message: Message) -> Counted | None:
@@ -262,8 +238,9 @@ class Job:
 
     def __init__(self, place: Place, settings: Settings, partitions: int) -> None:
         self._cluster = settings.flink.cluster
-        self._given = given(settings, where(place, settings), partitions)
-        self._python = where(place, settings).python
+        files = where(place, settings)
+        self._given = given(settings, files, partitions)
+        self._python = files.python
         self._log_path = place.data / "logs" / "flink.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None

@@ -26,6 +26,15 @@ MARGIN_S = 86_400  # what is kept outlives what is counted by it, as the one goe
 IDLE_MS = 30_000  # a partition without records holds the watermark back no longer than this
 CHECKPOINT_MS = 10_000
 COUNTS = ("negative", "neutral", "positive")
+MARK = {  # the columns of a mark beside its kind
+    "at_s": "BIGINT",
+    "positions": "ARRAY<BIGINT>",
+    "replayed": "BOOLEAN",
+    "series": "STRING",
+    "partition": "INT",
+    "offset": "BIGINT",
+    "reason": "STRING",
+}
 
 
 def main() -> None:
@@ -133,8 +142,7 @@ def tables(given: dict[str, Any]) -> list[str]:
             PRIMARY KEY (series, start_s) NOT ENFORCED
         ) WITH ({options({**counted, **kafka})})""",
         f"""CREATE TABLE marks (
-            kind STRING, at_s BIGINT, positions ARRAY<BIGINT>, replayed BOOLEAN, series STRING,
-            `partition` INT, `offset` BIGINT, reason STRING
+            kind STRING, {", ".join(f"`{name}` {kind}" for name, kind in MARK.items())}
         ) WITH ({options({**marks, **kafka})})""",
         f"""CREATE VIEW entries AS
         SELECT id, story_id, entry[1] AS series, entry[2] AS label, TRY_CAST(entry[3] AS BIGINT) AS score_e4,
@@ -157,33 +165,38 @@ def inserts(given: dict[str, Any]) -> list[str]:
         f"MAX(CASE WHEN `type` = 'scored' AND `partition` = {number} THEN `offset` END)"
         for number in range(given["partitions"])
     ]
-    nothing = "CAST(NULL AS STRING), CAST(NULL AS INT), CAST(NULL AS BIGINT), CAST(NULL AS STRING)"
-    nowhere = "CAST(NULL AS ARRAY<BIGINT>), CAST(NULL AS BOOLEAN)"
     return [
         f"""INSERT INTO windows
         SELECT series, start_s, SUM(article), {", ".join(sums)}, {", ".join(fresh)}, SUM(score_e4)
         FROM parts WHERE NOT late GROUP BY series, start_s""",
         # All that was seen before the end of such a span is on its way to its windows.
-        f"""INSERT INTO marks
-        SELECT 'seen', {epoch_s("window_end")}, ARRAY[{", ".join(last)}], MAX(CASE WHEN replayed THEN 1 ELSE 0 END) = 1,
-            {nothing}
+        f"""{
+            mark(
+                "seen",
+                at_s=epoch_s("window_end"),
+                positions=f"ARRAY[{', '.join(last)}]",
+                replayed="MAX(CASE WHEN replayed THEN 1 ELSE 0 END) = 1",
+            )
+        }
         FROM TABLE(TUMBLE(TABLE scored, DESCRIPTOR(seen), {interval(given["tick_s"])}))
         GROUP BY window_start, window_end""",
-        f"""INSERT INTO marks
-        SELECT 'beat', {epoch_s("`at`")}, {nowhere.replace("CAST(NULL AS BOOLEAN)", "replayed")}, CAST(NULL AS STRING),
-            place, number, CAST(NULL AS STRING)
+        f"""{mark("beat", at_s=epoch_s("`at`"), replayed="replayed", partition="place", offset="number")}
         FROM scored WHERE `type` = 'heartbeat' AND `at` IS NOT NULL""",
-        f"""INSERT INTO marks
-        SELECT 'late', start_s, {nowhere}, series, CAST(NULL AS INT), CAST(NULL AS BIGINT), CAST(NULL AS STRING)
-        FROM parts WHERE late""",
-        f"""INSERT INTO marks
-        SELECT 'bad', CAST(NULL AS BIGINT), {nowhere}, CAST(NULL AS STRING), place, number,
-            'a field of it is missing or has another type' FROM scored
+        f"{mark('late', at_s='start_s', series='series')} FROM parts WHERE late",
+        f"""{bad("a field of it is missing or has another type")} FROM scored
         WHERE NOT ((`type` = 'scored' AND {WHOLE}) OR (`type` = 'heartbeat' AND `at` IS NOT NULL)) OR `type` IS NULL""",
-        f"""INSERT INTO marks
-        SELECT 'bad', CAST(NULL AS BIGINT), {nowhere}, CAST(NULL AS STRING), place, number, 'it is no JSON object'
-        FROM raw_scored WHERE content IS NOT JSON OBJECT""",
+        f"{bad('it is no JSON object')} FROM raw_scored WHERE content IS NOT JSON OBJECT",
     ]
+
+
+def mark(kind: str, **values: str) -> str:
+    """The begin of a statement that writes marks of a kind, up to its FROM: what is not given is null."""
+    columns = [values.get(name, f"CAST(NULL AS {column})") for name, column in MARK.items()]
+    return f"INSERT INTO marks SELECT '{kind}', {', '.join(columns)}"
+
+
+def bad(reason: str) -> str:
+    return mark("bad", partition="place", offset="number", reason=f"'{reason}'")
 
 
 WHOLE = (

@@ -1,7 +1,6 @@
 """The live feed: server-sent events that can be taken up again where they broke off."""
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,9 +9,11 @@ import msgspec
 
 from dashboard.data import Data
 from dashboard.live import Live
+from moodwire.answers import packed, unpacked
 from moodwire.errors import BadInput, MoodwireError
 from moodwire.records import Alert, from_micros, micros
-from moodwire.store.following import MANY, SETTLE, Place, ScoredArticle, alerts_after, place_now, scored_after
+from moodwire.store.following import MANY, SETTLE, Place, ScoredArticle, place_now, scored_after
+from moodwire.store.incidents import alerts_after
 
 Whole = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Text = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00]*$")]
@@ -50,7 +51,7 @@ class Follower:
         assert self._place is not None
         try:
             articles = self._data.ask_at(at, scored_after, self._place)
-            alerts = self._data.ask_at(at, alerts_after, self._place.alert)
+            alerts = self._data.ask_at(at, alerts_after, self._place.alert, MANY)
         except MoodwireError:  # the store is away for a while; the next beat tells
             return [], False
         texts = []
@@ -81,17 +82,15 @@ class Follower:
 
 def closed(place: Place) -> str:
     """As an event's id."""
-    data = msgspec.json.encode([micros(place.known_at), *place[1:]])
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return packed([micros(place.known_at), *place[1:]])
 
 
 def opened(text: str) -> Place:
     """Raises BadInput for what is no event's id."""
     try:
-        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        known_us, *rest = msgspec.json.decode(data, type=tuple[Whole, Text, Whole, Whole])
-        return Place(from_micros(known_us), *rest)  # type: ignore[arg-type]
-    except (ValueError, OverflowError, msgspec.MsgspecError) as error:
+        known_us, *rest = unpacked(text, tuple[Whole, Text, Whole, Whole])
+        return Place(from_micros(known_us), *rest)
+    except (ValueError, OverflowError) as error:
         raise BadInput(f"{text!r:.60} is no id of an event of ours; leave Last-Event-ID out to begin now") from error
 
 

@@ -12,7 +12,6 @@ from dashboard.frame import in_thread
 from dashboard.parts import called, download, empty, external, grid, heading, your_name
 from dashboard.view import View, parse
 from moodwire.labels import SENTIMENTS, TOPIC_NAMES
-from moodwire.licence import shown
 from moodwire.store import labels
 from moodwire.store.labels import Correction, sentiment_of
 
@@ -159,7 +158,7 @@ def waiting(data: Data, now: datetime) -> list[dict[str, Any]]:
             "p": [row.p_negative, row.p_neutral, row.p_positive],
             "title": row.title,
             "url": row.url,
-            "body": shown(row.body, data.displays.get(row.source, "full"))[:EXCERPT],
+            "body": data.shown(row.body, row.source)[:EXCERPT],
             "source": row.source,
             "at": pd.Timestamp(row.published_at).isoformat(),
         }

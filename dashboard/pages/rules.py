@@ -19,7 +19,7 @@ from moodwire.errors import BadInput
 from moodwire.records import floor_time
 from moodwire.settings import AnyRule, ArticleRule, PickupRule, Rule, ScoreRule, ShareRule, SilenceRule
 from moodwire.store import watching
-from moodwire.store.commands import Backtest, give, last_of, progress
+from moodwire.store.commands import Backtest, give_once, progress
 from moodwire.trial import Trial
 
 PAST = timedelta(weeks=4)
@@ -105,9 +105,8 @@ def register(app: Dash, data: Data) -> None:
         end = floor_time(data.clock(), 3600)
         try:
             command = Backtest(rules=both(own, read(text or "")), start=end - PAST, end=end)
-            known = last_of(data.store, command)  # the same, within the hour
             by = person.current().name or "local"
-            return {"seq": known if known is not None else give(data.store, "backtests", command, by, data.clock())}
+            return {"seq": give_once(data.store, "backtests", command, by, data.clock())}  # once within the hour
         except BadInput as error:
             return {"fault": f"{error}"}
 

@@ -16,9 +16,9 @@ from dashboard.view import View, parse
 from moodwire import answers, tables
 from moodwire.labels import SENTIMENTS, TOPIC_NAMES
 from moodwire.records import Scored
-from moodwire.store.commands import Explain, give, last_of, progress
+from moodwire.store.commands import Explain, give_once, progress
 from moodwire.store.watching import scored_of
-from moodwire.words import Explanation, Word
+from moodwire.words import Explanation, Word, whole
 
 PREFIX = "/story/"
 WAITS = "Asked; it waits for the classifier (is the stage `classifier` running?)."
@@ -67,9 +67,8 @@ def register(app: Dash, data: Data) -> None:
         if not person.may("analyst"):
             return {"fault": person.REFUSED}
         command = Explain(id=rows[0]["id"], revision=rows[0]["revision"])
-        if (known := last_of(data.store, command)) is not None:
-            return {"seq": known}
-        return {"seq": give(data.store, "classifier", command, person.current().name or "local", data.clock())}
+        by = person.current().name or "local"
+        return {"seq": give_once(data.store, "classifier", command, by, data.clock())}
 
     @app.callback(
         Output("story-why", "children"),
@@ -142,12 +141,12 @@ def told(rows: Sequence[dict[str, Any]], scored: Scored | None, data: Data, view
 
 def explained(found: Explanation, title: str, text: str) -> list[Any]:
     """The words in their places, as far as the text may be shown; then the strongest."""
-    whole = f"{title}\n{text}" if text else title
-    words = [word for word in found.words if whole[word.start : word.end] == word.text]
+    read = whole(title, text)
+    words = [word for word in found.words if read[word.start : word.end] == word.text]
     strongest = sorted(words, key=lambda word: -abs(word.moved))[:8]
-    more = "" if len(whole) <= found.looked_at else " Only the beginning was looked at."
+    more = "" if len(read) <= found.looked_at else " Only the beginning was looked at."
     return [
-        html.P([marked(part) for part in parts_of(whole[: found.looked_at], words)], className="excerpt"),
+        html.P([marked(part) for part in parts_of(read[: found.looked_at], words)], className="excerpt"),
         html.P(
             ["Strongest:", *(bit for word in strongest for bit in (" ", html.Bdi(word.text), f" {figure(word.moved)}"))]
             if strongest

@@ -3,12 +3,11 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-import pandas as pd
 import sqlalchemy as sa
 
 from moodwire.access import Person, Role, hashed, new_secret
 from moodwire.errors import BadInput
-from moodwire.store import queries, schema
+from moodwire.store import schema
 from moodwire.store.db import Store
 
 SESSION = timedelta(hours=12)
@@ -125,13 +124,6 @@ def note(connection: sa.Connection, at: datetime, by: str, what: str, about: str
     """Into the trail, in the transaction of the write itself."""
     row = {"at": at, "by": by, "what": what, "about": about[:500]}
     connection.execute(sa.insert(schema.audit).values(**row))
-
-
-def trail(store: Store, limit: int, before: int | None = None) -> pd.DataFrame:
-    """Who did what, the newest first: columns seq, at, by, what, about; before: only what was done before that one."""
-    a = schema.audit.c
-    query = sa.select(schema.audit).order_by(a.seq.desc()).limit(limit)
-    return queries.fetch(store, query if before is None else query.where(a.seq < before))
 
 
 def _holds(now: datetime) -> sa.ColumnElement[bool]:

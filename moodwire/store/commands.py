@@ -1,20 +1,25 @@
 """What people ask of the stages, as rows: dashboard, API and command line write, the owning stage carries out."""
 
-from collections.abc import Sequence
+import logging
+import threading
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
-from moodwire.errors import BadInput
+from moodwire.errors import BadInput, MoodwireError
 from moodwire.matchers import parse
 from moodwire.settings import Rule
 from moodwire.store import schema
 from moodwire.store.access import note
 from moodwire.store.db import Store
 
+log = logging.getLogger(__name__)
 LONGEST_BACKTEST = timedelta(days=366)
+LOOK_S = 0.5
+JOIN_S = 5.0  # what is being carried out has so long to end with its stage
 MOST_TEXT = 2000  # characters of a comment or reason
 
 
@@ -82,6 +87,12 @@ def give(store: Store, stage: str, command: Command, by: str, now: datetime) -> 
         return int(seq[0])
 
 
+def give_once(store: Store, stage: str, command: Command, by: str, now: datetime) -> int:
+    """As `give`, where nobody asked for exactly this before; else the number of the newest that did."""
+    known = last_of(store, command)
+    return give(store, stage, command, by, now) if known is None else known
+
+
 def waiting(connection: sa.Connection, stage: str) -> list[Given]:
     """What a stage has not carried out yet, in order."""
     c = schema.commands.c
@@ -90,6 +101,20 @@ def waiting(connection: sa.Connection, stage: str) -> list[Given]:
         Given(row.seq, msgspec.json.decode(row.record, type=Command), row.by, row.given_at)
         for row in connection.execute(query)
     ]
+
+
+def obey(store: Store, stage: str, stop: threading.Event, carry_out: Callable[[Given], None]) -> None:
+    """Until the stop: carry out what people ask of a stage, in order. In a thread beside the stage's own work."""
+    while not stop.wait(LOOK_S):
+        try:
+            with store.read() as connection:
+                given = waiting(connection, stage)
+            for each in given:
+                if stop.is_set():
+                    return
+                carry_out(each)
+        except MoodwireError as error:  # the store is away for a while: they wait
+            log.warning("%s", error)
 
 
 def done(connection: sa.Connection, seq: int, now: datetime, result: str) -> None:
@@ -123,10 +148,8 @@ def last_of(store: Store, command: Command) -> int | None:
 
 def result(store: Store, seq: int) -> str | None:
     """What came of a command, in words; None as long as it waits."""
-    c = schema.commands.c
-    with store.read() as connection:
-        row = connection.execute(sa.select(c.done_at, c.result).where(c.seq == seq)).first()
-    return row.result if row is not None and row.done_at is not None else None
+    is_done, text = progress(store, seq)
+    return text if is_done else None
 
 
 def _told(command: Command) -> tuple[str, str]:

@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from moodwire.records import Alert, Scored, decode
+from moodwire.records import Scored, decode
 from moodwire.store import schema
 from moodwire.store.db import Store
-from moodwire.store.incidents import alert_of
 
 MANY = 500  # scored articles at once
 SETTLE = timedelta(seconds=10)  # of several classifiers, one may write later what it knew before
@@ -56,14 +55,6 @@ def scored_after(store: Store, place: Place) -> list[ScoredArticle]:
             late = sa.and_(s.known_at > place.known_at - SETTLE, s.known_at <= place.known_at, sa.not_(behind))
             found = [*_rows(connection, late, None), *found]
     return found
-
-
-def alerts_after(store: Store, seq: int) -> list[tuple[int, Alert]]:
-    """Changes of incidents behind a sequence number, with theirs."""
-    a = schema.alerts.c
-    query = sa.select(a.seq, a.record).where(a.seq > seq).order_by(a.seq).limit(MANY)
-    with store.read() as connection:
-        return [(row.seq, alert_of(row.record)) for row in connection.execute(query)]
 
 
 def _rows(connection: sa.Connection, wanted: sa.ColumnElement[bool], limit: int | None) -> list[ScoredArticle]:

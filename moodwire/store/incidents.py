@@ -236,11 +236,11 @@ def store_alerts(
         )
 
 
-def alerts_after(store: Store, seq: int) -> list[tuple[int, Alert]]:
+def alerts_after(store: Store, seq: int, limit: int | None = None) -> list[tuple[int, Alert]]:
     """Alerts stored after the one of this sequence number, in order, with theirs."""
     a = schema.alerts.c
     with store.read() as connection:
-        rows = connection.execute(sa.select(a.seq, a.record).where(a.seq > seq).order_by(a.seq)).all()
+        rows = connection.execute(sa.select(a.seq, a.record).where(a.seq > seq).order_by(a.seq).limit(limit)).all()
     return [(row.seq, alert_of(row.record)) for row in rows]
 
 

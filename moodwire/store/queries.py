@@ -417,3 +417,10 @@ def _score(frame: pd.DataFrame) -> pd.Series:
 def _mean(total_e4: Any, stories_: Any) -> float:
     count = float(np.sum(stories_))
     return float(np.sum(total_e4)) / count / 1e4 if count else float("nan")
+
+
+def trail(store: Store, limit: int, before: int | None = None) -> pd.DataFrame:
+    """Who did what, the newest first: columns seq, at, by, what, about; before: only what was done before that one."""
+    a = schema.audit.c
+    query = sa.select(schema.audit).order_by(a.seq.desc()).limit(limit)
+    return fetch(store, query if before is None else query.where(a.seq < before))

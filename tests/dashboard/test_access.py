@@ -21,7 +21,7 @@ from moodwire.access import LOCAL, Person
 from moodwire.errors import ConfigError
 from moodwire.settings import Dashboard
 from moodwire.stage import Context
-from moodwire.store import access
+from moodwire.store import access, queries
 from moodwire.store.commands import waiting
 from tests.dashboard.site import INCIDENT, SETTINGS, add, alarm, clean, see, served
 from tests.helpers import context
@@ -169,7 +169,7 @@ def test_whoever_tries_tokens_has_to_wait(tmp_path: Path) -> None:
             client.get("/api/v1/stories", headers={"Authorization": f"Bearer mw_{n}"}).status_code for n in range(12)
         ]
         assert by_header == [401] * 10 + [429] * 2
-        assert list(access.trail(c.store, 20)["what"]).count("login refused") == 5
+        assert list(queries.trail(c.store, 20)["what"]).count("login refused") == 5
 
 
 def test_the_api_is_asked_so_often_and_no_more(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_what_people_do_bears_the_name_they_logged_in_with(tmp_path: Path, chrom
         see(chrome, "it waits for the alarms")
         with c.store.read() as connection:
             assert [given.by for given in waiting(connection, "alerts")] == ["ada"]
-        first = access.trail(c.store, 1).iloc[0]
+        first = queries.trail(c.store, 1).iloc[0]
         assert (first["by"], first["what"]) == ("ada", "comment")
         blocked = "var s = document.createElement('script'); s.text = 'window.hacked = 1'; document.body.append(s)"
         chrome.execute_script(blocked)
@@ -294,5 +294,5 @@ def test_a_viewer_sees_all_and_changes_nothing(tmp_path: Path, chrome: Chrome) -
         see(chrome, "You may look, and not change anything")
         with c.store.read() as connection:
             assert waiting(connection, "alerts") == []
-        assert "label" not in set(access.trail(c.store, 10)["what"])
+        assert "label" not in set(queries.trail(c.store, 10)["what"])
         clean(chrome)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from moodwire.access import Bucket, Person
 from moodwire.errors import BadInput
-from moodwire.store import access
+from moodwire.store import access, queries
 from moodwire.store.db import Store
 from tests.helpers import STORES, T0, after
 
@@ -61,7 +61,7 @@ def test_a_token_holds_until_it_is_over_or_revoked(store: Store) -> None:
     assert access.by_session(store, cookie, after(6)) is None
     assert not access.revoke_token(store, "ada", "root", after(7))
     assert not access.any_token(store, after(7))
-    assert list(access.trail(store, 10)["what"]) == ["revoke token", "log in", "make token"]
+    assert list(queries.trail(store, 10)["what"]) == ["revoke token", "log in", "make token"]
 
 
 def test_a_session_ends_by_itself_and_by_its_owner(store: Store) -> None:

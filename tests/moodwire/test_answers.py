@@ -1,8 +1,6 @@
 """What analysts ask, against the definitions counted by hand."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -27,14 +25,6 @@ def put(store: Store, records: list[Scored]) -> None:
         draft = Draft(record.id, record.source, "", f"title {record.id}", "", "en", record.published_at, record.seen_at)
         store_articles(store, [draft], lambda _, story=record.story_id: story)  # type: ignore[misc]
         store_scores(store, [record], timedelta(hours=2))
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store = Store(STORES[request.param](tmp_path))
-    store.upgrade()
-    yield store
-    store.close()
 
 
 def counted(records: list[Scored], series: str, as_of: datetime) -> dict[datetime, tuple[int, int, int, int, int, int]]:

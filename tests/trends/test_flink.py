@@ -4,8 +4,7 @@ import os
 import random
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,9 +20,9 @@ from moodwire.stage import Context, Taken
 from moodwire.store import queries
 from moodwire.store.scores import store_scores
 from moodwire.store.windows import store_windows
-from moodwire.stream.log import Message, partition_of
+from moodwire.stream.log import Message
 from tests import services
-from tests.helpers import T0, after, context, kafka_log, scored
+from tests.helpers import T0, after, context, kafka_log, placed, scored, until
 from trends import flink, stage
 from trends.flink import Clockwork, Counted, Mark
 
@@ -31,6 +30,7 @@ FRESH = timedelta(hours=2)
 DAY = 86_400
 ROOT = Path(__file__).parent.parent.parent
 PARTS = 2
+LIMIT_S = 300
 
 
 def mixed(count: int, seed: int) -> list[Scored]:
@@ -52,18 +52,8 @@ def mixed(count: int, seed: int) -> list[Scored]:
     return found
 
 
-def placed(records: list[Scored]) -> list[Scored]:
-    """With their positions in `articles`."""
-    ends = [0] * PARTS
-    found = []
-    for record in records:
-        part = partition_of(record.story_id, PARTS)
-        found.append(msgspec.structs.replace(record, partition=part, offset=ends[part]))
-        ends[part] += 1
-    return found
-
-
 def by_one_machine(folder: Path, records: list[Scored]) -> list[tuple[object, ...]]:
+    folder.mkdir()
     c = context(folder)
     store_scores(c.store, records, FRESH)
     stage.handler(c)([Taken(Message(0, number, "k", b""), record) for number, record in enumerate(records)])
@@ -85,13 +75,6 @@ def by_flink(tmp_path: Path) -> Iterator[Context]:
     yield c
     c.stop.set()
     log.close()
-
-
-def until(done: Callable[[], bool], limit_s: float = 300) -> None:
-    deadline = time.monotonic() + limit_s
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 class Running:
@@ -119,6 +102,15 @@ class Running:
         assert not self._thread.is_alive()
 
 
+def worked_off(c: Context) -> list[tuple[object, ...]]:
+    """The windows, when all that was appended is counted and kept."""
+    running = Running(c)
+    until(running.drained, LIMIT_S)
+    c.stop.set()
+    running.end()
+    return windows(c)
+
+
 def append(c: Context, records: list[Scored], doubled: random.Random) -> None:
     sent = [record for record in records for _ in range(1 + (doubled.random() < 0.1))]
     c.log.append("scored", [(record.story_id, encode(record), record.partition) for record in sent])
@@ -134,18 +126,13 @@ def test_both_engines_count_the_same_and_bad_records_are_set_aside(by_flink: Con
     ahead = msgspec.structs.replace(
         records[400], id="ahead", story_id="ahead", seen_at=datetime(2090, 1, 1, tzinfo=UTC)
     )
-    records = placed([*records[:400], ahead, *records[400:]])  # it must not push the watermark
+    records = placed([*records[:400], ahead, *records[400:]], PARTS)  # it must not push the watermark
     store_scores(by_flink.store, records, FRESH)
     wrong = encode(records[0]).replace(b'"series":[', b'"series":null,"was":[')
     by_flink.log.append("scored", [("", b"\xffno JSON", 0), ("", b"[1]", 0), ("", wrong, 1)])
     append(by_flink, records, random.Random(2))
     end_of_news(by_flink, 9 * DAY)
-    running = Running(by_flink)
-    until(running.drained)
-    by_flink.stop.set()
-    running.end()
-    (tmp_path / "one").mkdir()
-    assert windows(by_flink) == by_one_machine(tmp_path / "one", records)
+    assert worked_off(by_flink) == by_one_machine(tmp_path / "one", records)
     ticks = [record for m in by_flink.log.records("windows") if isinstance(record := decode(m.value), Tick)]
     assert [tick.at for tick in ticks] == sorted({tick.at for tick in ticks})
     assert ticks[-1].at == after(9 * DAY)
@@ -164,25 +151,20 @@ def test_both_engines_count_the_same_and_bad_records_are_set_aside(by_flink: Con
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 def test_a_job_that_is_killed_goes_on(by_flink: Context, tmp_path: Path, seed: int) -> None:
-    records = placed(mixed(3000, seed))
+    records = placed(mixed(3000, seed), PARTS)
     store_scores(by_flink.store, records, FRESH)
     rng = random.Random(seed)
     for part in range(3):
         append(by_flink, records[part * 1000 : part * 1000 + 1000], rng)
         running = Running(by_flink)
         known = len(windows(by_flink))
-        until(lambda known=known: len(windows(by_flink)) > known)  # type: ignore[misc]
+        until(lambda known=known: len(windows(by_flink)) > known, LIMIT_S)  # type: ignore[misc]
         (job,) = psutil.Process().children()[-1:]  # the broker came before
         job.send_signal(signal.SIGKILL)
         running.end()
         assert "ended" in str(running.fault)
     end_of_news(by_flink, 9 * DAY)
-    running = Running(by_flink)
-    until(running.drained)
-    by_flink.stop.set()
-    running.end()
-    (tmp_path / "one").mkdir()
-    assert windows(by_flink) == by_one_machine(tmp_path / "one", records)
+    assert worked_off(by_flink) == by_one_machine(tmp_path / "one", records)
 
 
 # --- what is kept, and when a tick is due -----------------------------------------------------------------------------

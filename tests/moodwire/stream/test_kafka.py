@@ -2,8 +2,7 @@
 
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from moodwire.stream import kafka
 from moodwire.stream.kafka import Broker, KafkaConsumer, KafkaLog
 from moodwire.stream.log import Message
 from tests import services
-from tests.helpers import kafka_log
+from tests.helpers import kafka_log, until
 
 
 @pytest.fixture
@@ -25,13 +24,6 @@ def broker() -> Iterator[services.Kafka]:
 
 def entries(count: int, start: int = 0) -> list[tuple[str, bytes, int | None]]:
     return [("k", str(number).encode(), number % 3) for number in range(start, start + count)]
-
-
-def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def partitions_of(consumer: KafkaConsumer, log: KafkaLog) -> set[int]:
