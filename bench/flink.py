@@ -1,21 +1,27 @@
 """The windows by Flink, by the one-machine runner and by quix-streams: equal, and how fast each counts them.
 
-./run bench flink --data DIR [--lines N] [--times K] [--quix PYTHON]
+./run bench flink [speed] [state] --data DIR [--lines N] [--times K] [--quix PYTHON]        both, if none is named
 
 DIR holds stocknet/ (or set MOODWIRE_DATA); `./run flink` first. The same topic is counted by each engine: N lines of
 StockNet scored by the dummy engine, K times with other ids, each time after the time before. A rate is taken between a
 tenth and nine tenths of the records, by the time at which what was counted reached its topic: starting is not in it.
-quix-streams is measured where the Python of an environment that has it is given.
+The job is measured with the stage that keeps its windows on the same cores, and alone, as quix-streams is, which is
+measured where the Python of an environment that has it is given.
+
+state: the job's checkpoints, in bytes, while news of 10,000 companies comes for many times as long as state is kept.
 """
 
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +33,7 @@ from bench.spine import STREAM, configured, until
 from cli.replay import replay_files
 from cli.stages import Replay, open_log
 from moodwire.configfile import load
+from moodwire.labels import SENTIMENTS
 from moodwire.records import Heartbeat, Scored, decode, encode
 from moodwire.settings import Flink, Place, Settings, Stream, Windows
 from moodwire.stage import Context
@@ -35,7 +42,8 @@ from moodwire.store.db import Store
 from moodwire.store.health import Pulse
 from moodwire.store.scores import store_scores
 from moodwire.stream.kafka import Broker, KafkaLog
-from tests.helpers import placed
+from tests.helpers import T0, placed
+from tests.helpers import scored as example
 from tests.services import Kafka
 from trends import flink, stage
 
@@ -44,10 +52,13 @@ FRESH = timedelta(hours=2)
 ROOT = Path(__file__).parent.parent
 LIMIT_S = 1200
 QUIET_S = 20  # quix-streams ends when nothing came for so long
+STATE_S, STATES = 30, 12  # how long the job keeps state in the measurement of it, and how many times that it lasts
+STATE_RATE, COMPANIES = 300, 10_000  # articles a second
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=("speed", "state", []), default=[])
     parser.add_argument("--data", type=Path, default=os.environ.get("MOODWIRE_DATA"))
     parser.add_argument("--lines", type=int, default=20_000)
     parser.add_argument("--times", type=int, default=8)
@@ -56,24 +67,35 @@ def main() -> None:
     if options.data is None or not (Path(options.data) / STREAM).is_file():
         sys.exit(f"real data are needed: --data DIR or MOODWIRE_DATA, with {STREAM} in it")
     print(f"machine: {os.cpu_count()} cores, load before {os.getloadavg()[0]:.2f}")
-    with tempfile.TemporaryDirectory() as name:
-        measure(Path(name), options)
+    with tempfile.TemporaryDirectory() as name, running_broker() as broker:
+        if "speed" in options.parts or not options.parts:
+            measure(Path(name), broker.server, options)
+        if "state" in options.parts or not options.parts:
+            state(Path(name), broker.server)
 
 
-def measure(folder: Path, options: argparse.Namespace) -> None:
-    records = placed(many(scored(folder / "replay", options.data / STREAM, options.lines), options.times), PARTS)
-    print(f"{len(records)} records of {sum(len(record.series) for record in records) / len(records):.1f} series each")
+@contextmanager
+def running_broker() -> Iterator[Kafka]:
     broker = Kafka()
     broker.start()
-    server, count = broker.server, len(records)
+    yield broker
+    broker.stop()
+
+
+def measure(folder: Path, server: str, options: argparse.Namespace) -> None:
+    records = placed(many(scored(folder / "replay", options.data / STREAM, options.lines), options.times), PARTS)
+    print(f"{len(records)} records of {sum(len(record.series) for record in records) / len(records):.1f} series each")
+    count = len(records)
     one, rates = engine(folder / "one", server, records, "one-machine", 1), {}
     rates["one-machine runner"] = rate(server, "one.windows", _of_tick, count)
     for parallelism in (1, 2):
         name = f"flink{parallelism}"
         found = engine(folder / name, server, records, "flink", parallelism)
-        rates[f"Flink at parallelism {parallelism}"] = rate(server, f"{name}.marks", _of_mark, count)
+        rates[f"Flink at parallelism {parallelism}, with its stage"] = rate(server, f"{name}.marks", _of_mark, count)
         same = "equal to" if found == one else "DIFFERENT FROM"
-        print(f"Flink at parallelism {parallelism}: {len(found)} windows, {same} the one-machine runner's")
+        print(f"Flink at parallelism {parallelism}: {len(found)} windows, {same} the one-machine runner's", flush=True)
+        alone(folder / f"alone{parallelism}", server, records, parallelism)
+        rates[f"Flink at parallelism {parallelism}, alone"] = rate(server, f"alone{parallelism}.marks", _of_mark, count)
     if options.quix:
         script = str(ROOT / "bench" / "quix_windows.py")
         words = [str(options.quix), script, server, "one.scored", "quix", str(folder / "quix"), str(QUIET_S)]
@@ -81,8 +103,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         rates["quix-streams"] = rate(server, "quix", _of_entry, count)
     for name, value in rates.items():
         beside = f", {value / rates['quix-streams']:.2f} x quix-streams" if options.quix else ""
-        print(f"{name}: {value:,.0f} records/s{beside}")
-    broker.stop()
+        print(f"{name}: {value:,.0f} records/s{beside}", flush=True)
 
 
 def rate(server: str, topic: str, positions_of: Callable[[dict[str, Any]], dict[int, int]], count: int) -> float:
@@ -151,6 +172,71 @@ def many(records: list[Scored], times: int) -> Iterator[Scored]:
             )
 
 
+def topic(
+    folder: Path, server: str, kind: Literal["one-machine", "flink"], parallelism: int
+) -> tuple[Settings, KafkaLog]:
+    """The settings of a run, and its log."""
+    prefix = f"{folder.name}."
+    settings = Settings(
+        windows=Windows(engine=kind, tick_s=60),
+        flink=Flink(parallelism=parallelism),
+        stream=Stream(kind="kafka", servers=(server,), prefix=prefix),
+    )
+    log = KafkaLog(Broker((server,), prefix, PARTS), "trends")
+    for name in ("scored", flink.COUNTED, flink.MARKS):
+        log.partitions(name)  # made, where they are missing
+    return settings, log
+
+
+def append(log: KafkaLog, records: Sequence[Scored]) -> None:
+    """The records, then a heartbeat of a day after the last."""
+    for at in range(0, len(records), 2000):
+        part = records[at : at + 2000]
+        log.append("scored", [(record.story_id, encode(record), record.partition) for record in part])
+    beat = encode(Heartbeat(at=records[-1].seen_at + timedelta(days=1), replayed=True))
+    log.append("scored", [("", beat, part) for part in range(PARTS)])
+
+
+def alone(folder: Path, server: str, records: Sequence[Scored], parallelism: int) -> None:
+    """The job by itself, until it has read the topic."""
+    folder.mkdir()
+    settings, log = topic(folder, server, "flink", parallelism)
+    append(log, records)
+    with flink.Job(Place(folder, ROOT / "moodwire.toml"), settings, PARTS):
+        until(lambda: log.lag("scored", "trends") == 0, LIMIT_S)  # it commits at its checkpoints
+    log.close()
+
+
+def state(folder: Path, server: str) -> None:
+    """News at a steady rate for many times as long as state is kept: bytes of the newest checkpoints at each end."""
+    place = Place(folder / "state", ROOT / "moodwire.toml")
+    place.data.mkdir()
+    settings, log = topic(place.data, server, "flink", 1)
+    rng = random.Random(5)
+    print(f"{STATE_RATE} articles a second of {COMPANIES} companies; the job forgets after {STATE_S} s", flush=True)
+    with flink.Job(place, settings, PARTS, STATE_S) as job:
+        began = time.monotonic()
+        for second in range(1, STATES * STATE_S + 1):
+            job.check()
+            now = datetime.now(UTC)
+            made = [article(second * STATE_RATE + number, now, rng) for number in range(STATE_RATE)]
+            log.append("scored", [(record.story_id, encode(record), record.partition) for record in made])
+            if second % STATE_S == 0:
+                files = [path.stat().st_size for path in (place.data / "flink").rglob("*") if path.is_file()]
+                behind = log.lag("scored", "trends")
+                print(f"after {second} s: {sum(files) / 1e6:.1f} MB of state, {behind} records behind", flush=True)
+            time.sleep(max(0.0, began + second - time.monotonic()))
+    log.close()
+
+
+def article(number: int, at: datetime, rng: random.Random) -> Scored:
+    """Four series, as news about one company has them."""
+    company = rng.randrange(COMPANIES)
+    names = ("all", f"topic:t{number % 20}", f"entity:C{company}", f"group:g{company % 11}")
+    made = example(number, (at - T0).total_seconds(), rng.choice(SENTIMENTS), names)
+    return msgspec.structs.replace(made, partition=number % PARTS)
+
+
 def engine(
     folder: Path, server: str, records: list[Scored], kind: Literal["one-machine", "flink"], parallelism: int
 ) -> list[tuple[object, ...]]:
@@ -160,18 +246,8 @@ def engine(
     store.upgrade()
     for at in range(0, len(records), 5000):
         store_scores(store, records[at : at + 5000], FRESH)
-    prefix = f"{folder.name}."
-    settings = Settings(
-        windows=Windows(engine=kind, tick_s=60),
-        flink=Flink(parallelism=parallelism),
-        stream=Stream(kind="kafka", servers=(server,), prefix=prefix),
-    )
-    log = KafkaLog(Broker((server,), prefix, PARTS), "trends")
-    for at in range(0, len(records), 2000):
-        part = records[at : at + 2000]
-        log.append("scored", [(record.story_id, encode(record), record.partition) for record in part])
-    beat = encode(Heartbeat(at=records[-1].seen_at + timedelta(days=1), replayed=True))
-    log.append("scored", [("", beat, part) for part in range(PARTS)])
+    settings, log = topic(folder, server, kind, parallelism)
+    append(log, records)
     context = Context(
         place=Place(folder, ROOT / "moodwire.toml"),
         settings=settings,

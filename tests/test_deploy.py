@@ -3,17 +3,20 @@
 There is no container here: docs/operate.md says so.
 """
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 import yaml
@@ -23,13 +26,14 @@ from cli.stages import STAGES
 from moodwire.metrics import Metrics
 from moodwire.settings import Metrics as MetricsSettings
 from tests import services
+from tests.helpers import until
 from tests.services import JARS, Kafka, Service, free_port
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)["services"]
 DECLARED = yaml.safe_load(TEXT)["volumes"]
-OURS = [name for name in COMPOSE if name in STAGES or name == "classifier-gpu"]
+OURS = [name for name in COMPOSE if name in STAGES or name in {"classifier-gpu", "trends-flink"}]
 
 
 def parsed(text: str) -> PyCompose:
@@ -180,11 +184,102 @@ def test_a_stage_s_command_runs_and_is_well(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_all_stages_commands_run_on_the_broker_as_it_is_set_there(broker: ComposeKafka, tmp_path: Path) -> None:
-    run_and_ask([name for name in OURS if name != "classifier-gpu"], broker, tmp_path)
+    run_and_ask([name for name in OURS if name in STAGES], broker, tmp_path)
 
 
-def run_and_ask(names: list[str], broker: Kafka, tmp_path: Path) -> None:
-    """Start the stages by the words of the file, wait until their health checks pass, stop them."""
+class Cluster:
+    """Flink's JobManager and a TaskManager by the words of the file, but for their addresses."""
+
+    def __init__(self, folder: Path) -> None:
+        self.rpc, self.rest = free_port(), free_port()
+        (home,) = ROOT.glob(".venv-flink/lib/python3*/site-packages/pyflink")
+        self._becomes = {
+            "/opt/flink/home": str(home),
+            "$$(hostname -i)": "127.0.0.1",
+            "0.0.0.0": "127.0.0.1",
+            "=/rocksdb": f"={folder / 'rocksdb'}",
+            "rpc.address=jobmanager": f"rpc.address=127.0.0.1 -D jobmanager.rpc.port={self.rpc}",
+            "rest.address=jobmanager": f"rest.address=127.0.0.1 -D rest.port={self.rest}",
+            "//localhost:8081": f"//127.0.0.1:{self.rest}",
+            "//jobmanager:8081": f"//127.0.0.1:{self.rest}",
+        }
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def here(self, word: str) -> list[str]:
+        for was, becomes in self._becomes.items():
+            word = word.replace(was, becomes)
+        return word.split(" ") if re.fullmatch(r"\S+ -D \S+", word) else [word]
+
+    def start(self, name: str) -> None:
+        """Started, and well by its own check."""
+        words = [part for word in COMPOSE[name]["command"] for part in self.here(word)]
+        environment = {**os.environ, "FLINK_LOG_DIR": str(self._folder), "FLINK_PID_DIR": str(self._folder)}
+        with (self._folder / f"{name}.log").open("wb") as output:
+            process = subprocess.Popen(words, stdout=output, stderr=output, env=environment, start_new_session=True)
+        self._processes.append(process)
+        deadline = time.monotonic() + 90
+        while not self.well(name):
+            assert process.poll() is None, (self._folder / f"{name}.log").read_text()[-2000:]
+            assert time.monotonic() < deadline, (self._folder / f"{name}.log").read_text()[-2000:]
+            time.sleep(0.5)
+
+    def well(self, name: str) -> bool:
+        _, _, *words = COMPOSE[name]["healthcheck"]["test"]
+        words = [part for word in words for part in self.here(word)]
+        return subprocess.run([sys.executable, *words], capture_output=True, check=False).returncode == 0
+
+    def jobs(self) -> dict[str, str]:
+        found = httpx.get(f"http://127.0.0.1:{self.rest}/jobs/overview").json()["jobs"]
+        return {job["name"]: job["state"] for job in found}
+
+    def stop(self) -> None:
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.mark.long
+def test_the_flink_cluster_runs_the_job_that_the_stage_submits(tmp_path: Path) -> None:
+    text = (ROOT / "deploy/moodwire.toml").read_text()
+    cluster = Cluster(tmp_path)
+    for was, becomes in {
+        "jobmanager:8081": f"127.0.0.1:{cluster.rest}",
+        "/opt/flink/bin/python": str(ROOT / ".venv-flink/bin/python"),
+        "/opt/flink/flink-sql": str(ROOT / ".services/flink/flink-sql"),
+        "file:///checkpoints": (tmp_path / "checkpoints").as_uri(),
+    }.items():
+        assert was in text
+        text = text.replace(was, becomes)
+    config = tmp_path / "moodwire.toml"
+    config.write_text(text)
+    try:
+        assert not cluster.well("jobmanager")
+        cluster.start("jobmanager")
+        assert not cluster.well("taskmanager")
+        cluster.start("taskmanager")
+        for _ in range(2):  # a stage that starts again finds its job and submits no other
+            run_and_ask(
+                ["trends-flink"],
+                services.kafka(),
+                tmp_path,
+                config,
+                lambda: until(lambda: list(cluster.jobs().values()) == ["RUNNING"], 120),
+            )
+        assert list(cluster.jobs().values()) == ["RUNNING"]
+    finally:
+        cluster.stop()
+
+
+def run_and_ask(
+    names: list[str],
+    broker: Kafka,
+    tmp_path: Path,
+    config: Path = ROOT / "deploy/moodwire.toml",
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    """Start the stages by the words of the file, wait until their health checks pass, stop them after `meanwhile`."""
     url = sa.make_url(services.postgres().database())
     secret = tmp_path / "database_password"
     secret.write_text("no matter: this server trusts\n")
@@ -203,7 +298,7 @@ def run_and_ask(names: list[str], broker: Kafka, tmp_path: Path) -> None:
             program, *words = COMPOSE[name]["command"]
             assert program == "moodwire"
             places = {
-                "/etc/moodwire/moodwire.toml": str(ROOT / "deploy/moodwire.toml"),
+                "/etc/moodwire/moodwire.toml": str(config),
                 "/data": str(tmp_path / "data"),
             }
             command = [sys.executable, "-m", "cli.main", *(places.get(word, word) for word in words)]
@@ -220,6 +315,7 @@ def run_and_ask(names: list[str], broker: Kafka, tmp_path: Path) -> None:
                 assert processes[name].poll() is None, (tmp_path / f"{name}.log").read_text()[-2000:]
                 assert time.monotonic() < deadline, (tmp_path / f"{name}.log").read_text()[-2000:]
                 time.sleep(0.2)
+        meanwhile()
         for process in processes.values():
             process.terminate()
         assert [process.wait(60) for process in processes.values()] == [0] * len(names)

@@ -40,6 +40,9 @@ from moodwire.stream.log import Message
 NAME = "trends"
 COUNTED, MARKS = "counted", "marks"  # the job's topics
 KEEP_S = 3 * 86_400  # a story closes 72 h after its first copy: the job need not know it longer
+STATE_S = (
+    KEEP_S + 86_400
+)  # state outlives what is counted by it, as the one goes by the clock and the other by the news
 HOLD_S = 2.0  # a tick waits so long for the windows that were sent before it by another way
 ALL = 2**62  # an offset behind all others
 STOP_S = 8.0
@@ -236,10 +239,11 @@ def where(place: Place, settings: Settings) -> Where:
 class Job:
     """The Flink job, in a small cluster of its own process here, or on a cluster by address. Use it as a context."""
 
-    def __init__(self, place: Place, settings: Settings, partitions: int) -> None:
+    def __init__(self, place: Place, settings: Settings, partitions: int, state_s: int = STATE_S) -> None:
+        """state_s: seconds after which the job forgets what it has not used since."""
         self._cluster = settings.flink.cluster
         files = where(place, settings)
-        self._given = given(settings, files, partitions)
+        self._given = given(settings, files, partitions, state_s)
         self._python = files.python
         self._log_path = place.data / "logs" / "flink.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -277,7 +281,7 @@ class Job:
             self._log.close()
 
 
-def given(settings: Settings, files: Where, partitions: int) -> dict[str, object]:
+def given(settings: Settings, files: Where, partitions: int, state_s: int) -> dict[str, object]:
     """What `flink_job.py` is told."""
     stream = settings.stream
     return {
@@ -288,6 +292,7 @@ def given(settings: Settings, files: Where, partitions: int) -> dict[str, object
         "checkpoints": files.checkpoints,
         "restore": newest(files.checkpoints),
         "keep_s": KEEP_S,
+        "state_s": state_s,
         "kafka": client(settings),
         "group": f"{stream.prefix}scored.{NAME}",
         "scored": f"{stream.prefix}scored",

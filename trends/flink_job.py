@@ -22,7 +22,6 @@ from pyflink.common.job_status import JobStatus
 from pyflink.table import EnvironmentSettings, TableEnvironment
 
 BUFFER_MS = 500  # counts wait so long for newer ones of their window (mini-batches would make keep-first retract)
-MARGIN_S = 86_400  # what is kept outlives what is counted by it, as the one goes by the clock and the other by the news
 IDLE_MS = 30_000  # a partition without records holds the watermark back no longer than this
 CHECKPOINT_MS = 10_000
 COUNTS = ("negative", "neutral", "positive")
@@ -74,7 +73,7 @@ def configuration(given: dict[str, Any]) -> Configuration:
         "pipeline.jars": Path(given["connector"]).resolve().as_uri(),
         "parallelism.default": given["parallelism"],
         "table.local-time-zone": "UTC",
-        "table.exec.state.ttl": f"{given['keep_s'] + MARGIN_S} s",
+        "table.exec.state.ttl": f"{given['state_s']} s",
         "table.exec.source.idle-timeout": f"{IDLE_MS} ms",
         "state.backend.type": "rocksdb",
         "execution.checkpointing.interval": f"{CHECKPOINT_MS} ms",
