@@ -43,7 +43,6 @@ class Verdict(NamedTuple):
     log10_tail: float  # log10 of P(count >= observed), as the model has it
     reason: str
     window_s: int = 0  # the window that decides
-    threshold: int = 0  # negative stories in that window from which on the rule fires
     score: float = -math.inf  # log10 of the weeks in which quiet times bring such a thing once to the rule
     no_data: bool = False  # the feed is silent: neither news nor calm
 
@@ -323,7 +322,6 @@ class Detector:
         expected = float(f"{look.expected[at, window]:.6g}")
         tail = float(f"{look.tail[at, window]:.6g}")
         score = float(f"{look.score[at]:.6g}")
-        threshold = int(self.threshold(look.expected[at, window], look.dispersion[at, window], window))
         length = self.windows[window]
         upto = sum(other <= holding_s for other in self.windows) if holding_s else len(self.windows)
         held = float(rarities[:upto].max(initial=-np.inf))
@@ -331,7 +329,7 @@ class Detector:
         told = f"{observed} negative stories in {length_text(length)} where {expected:.2g} are expected"
 
         def verdict(fires: bool, reason: str) -> Verdict:
-            return Verdict(fires, holds, observed, expected, tail, reason, length, threshold, score)
+            return Verdict(fires, holds, observed, expected, tail, reason, length, score)
 
         if observed < self.rule.minimum_stories:
             return verdict(False, f"{observed} negative stories, fewer than {self.rule.minimum_stories}")
@@ -340,6 +338,7 @@ class Detector:
                 return verdict(False, f"{told}; but the share of negative ones is below the usual: busy, not bad")
             return verdict(False, told)
         if score < self.needed:
+            threshold = int(self.threshold(look.expected[at, window], look.dispersion[at, window], window))
             return verdict(False, f"{told}: {often(score)}; {threshold} would fire")
         return verdict(True, f"{told}: {often(score)}")
 

@@ -46,12 +46,17 @@ def count_for(log10_p: Any, mean: Any, dispersion: Any, least: int = 1) -> Float
         enough = log10_tail(some, mu.item(), d.item()) <= goal.item()
         if enough.any() and (first == least or not enough[0]):
             return np.full(mu.shape, some[int(np.argmax(enough))])
-    low = np.full(mu.shape, least - 1.0)
+    shape = mu.shape
+    goal, mu, d = (value.ravel() for value in (goal, mu, d))
+    low = np.full(mu.size, least - 1.0)  # not enough, or below `least`
     high = np.maximum(np.ceil(mu), least)
-    while np.any(short := (log10_tail(high, mu, d) > goal) & (high < MOST)):
-        low, high = np.where(short, high, low), np.where(short, high * 2, high)
-    while np.any(high - low > 1):
-        middle = np.floor((low + high) / 2)
-        enough = log10_tail(middle, mu, d) <= goal
-        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    return np.maximum(high, least)
+    todo = np.arange(mu.size)
+    while len(todo):
+        todo = todo[(log10_tail(high[todo], mu[todo], d[todo]) > goal[todo]) & (high[todo] < MOST)]
+        low[todo] = high[todo]
+        high[todo] *= 2
+    while len(todo := np.flatnonzero(high - low > 1)):
+        middle = np.floor((low[todo] + high[todo]) / 2)
+        enough = log10_tail(middle, mu[todo], d[todo]) <= goal[todo]
+        high[todo[enough]], low[todo[~enough]] = middle[enough], middle[~enough]
+    return high.reshape(shape)
