@@ -65,7 +65,7 @@ class Track:
         """(2, rows): the sums over the cells numbered [since, until)."""
         width = self._cells.shape[2]
         low, high = (min(max(cell - self._first, 0), width) for cell in (since, until))
-        return self._cells[:, rows, low:high].sum(axis=2)  # type: ignore[no-any-return]
+        return self._cells[:, rows, low:high].sum(axis=2, dtype=self._cells.dtype)  # type: ignore[no-any-return]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Only these rows, in this order."""

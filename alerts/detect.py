@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from alerts.baseline import Baseline, fit, joined
 from alerts.calibration import BLOCK_S, FLOOR, LOOKS, WEEK_S, Curve, curve, quiet, summits
 from alerts.counts import DAY_S, HOUR_S, Counts, cells
-from alerts.tails import count_for, log10_lower, log10_tail
+from alerts.tails import LN10, count_for, log10_lower, log10_tail
 from moodwire.settings import Rule
 
 YOUNG_S = 14 * DAY_S  # a history shorter than this changes much in a day
@@ -43,7 +43,6 @@ class Verdict(NamedTuple):
     log10_tail: float  # log10 of P(count >= observed), as the model has it
     reason: str
     window_s: int = 0  # the window that decides
-    threshold: int = 0  # negative stories in that window from which on the rule fires
     score: float = -math.inf  # log10 of the weeks in which quiet times bring such a thing once to the rule
     no_data: bool = False  # the feed is silent: neither news nor calm
 
@@ -82,6 +81,7 @@ class Course:
     def __init__(self, hourly: Array, first: int) -> None:
         """hourly: (S, H) expected in each hour; first: number of the first hour, from 1970."""
         self._first = first
+        self.most = hourly.max(axis=1)  # (S,) expected in any hour of the stretch
         sums = np.cumsum(hourly, axis=1)
         self._sums = np.concatenate([np.zeros((len(hourly), 1)), sums, sums[:, -1:]], axis=1)
 
@@ -120,10 +120,11 @@ class Detector:
         self._watched = np.zeros(self._blocks + 1, bool)
         self._block = 0  # number of the newest block, in the last place
         self._raised: dict[tuple[str, int, int], float] = {}
-        self._slots = np.zeros(0, np.int64)  # by row of the counts: place in the baseline
+        self._slots = np.zeros(1, np.int64)  # by row of the counts: place in the baseline; behind them a newcomer's
         self._baseline: Baseline | None = None
         self._course: Course | None = None
-        self._curves: list[Curve] = []
+        self._curves: list[Curve] = []  # by window
+        self._lines = np.zeros((3, 0))  # the same as arrays: start, log10 of the rate, slope by log10
         self._together = Curve(0.0, 1.0, 1.0)
 
     @property
@@ -183,7 +184,7 @@ class Detector:
                 for group in groups
             ]
         )
-        self._slots = np.full(len(names), len(known))
+        self._slots = np.full(len(names) + 1, len(known))
         self._slots[known] = np.arange(len(known))
         self._calibrate(len(known), at_s // BLOCK_S)
 
@@ -201,6 +202,7 @@ class Detector:
             self._curves.append(found)
             scores = past[:, :, place]
             rarity[:, :, place] = np.where(scores >= FLOOR, -found.log10_rate(scores), -np.inf)
+        self._lines = np.array([(each.start, math.log10(each.rate), each.slope / LN10) for each in self._curves]).T
         together = summits(rarity.max(axis=2), max(1, self.windows[-1] // BLOCK_S // 2), -math.inf)
         self._together = curve(_told(together[:, use]), weeks, rate, float(len(self.windows)), 0.0)
 
@@ -223,7 +225,7 @@ class Detector:
         begins = [cells(begin, now_s, self._counts.cell_s)[0] for begin in since]
         end = max(cells(now_s, now_s, self._counts.cell_s)[0], *begins)
         both = self._counts.fine.between(span, min(begins), end)
-        sums = [both[:, :, begin - min(begins) :].sum(axis=2) for begin in begins]
+        sums = [both[:, :, begin - min(begins) :].sum(axis=2, dtype=both.dtype) for begin in begins]
         stories, observed = np.stack(sums, axis=2).astype(np.float64)
         course = self._course_over(min(since), now_s)
         upto = course.upto(slots[:, None], np.array([*since, now_s]))
@@ -269,11 +271,7 @@ class Detector:
 
     def _slots_of(self, places: Array) -> Array:
         """The places in the baseline of the series in these rows."""
-        assert self._baseline is not None
-        slots = np.full(len(places), len(self._baseline.level) - 1)  # a newcomer's
-        old = places < len(self._slots)
-        slots[old] = self._slots[places[old]]
-        return slots
+        return self._slots.take(places, mode="clip")
 
     def _course_over(self, since_s: int, until_s: int) -> Course:
         """Of all series, over a stretch that holds these times."""
@@ -284,17 +282,18 @@ class Detector:
     def _rated(self, observed: Array, stories: Array, expected: Array, dispersion: Array, share: Array) -> Look:
         tail = np.zeros(observed.shape)
         vetoed = np.zeros(observed.shape, bool)
-        enough = (observed >= self.rule.minimum_stories) & (observed > expected)
-        if enough.any():
-            tail[enough] = log10_tail(observed[enough], expected[enough], dispersion[enough])
-            shares = np.broadcast_to(share[:, None], observed.shape)[enough]
-            vetoed[enough] = log10_lower(stories[enough], observed[enough], shares) < math.log10(LOWER_SHARE)
         rarity = np.full(observed.shape, -np.inf)
-        for window, found in enumerate(self._curves):
-            use = enough[:, window] & ~vetoed[:, window]
-            rarity[use, window] = -found.log10_rate(-tail[use, window])
-        best = rarity.max(axis=1)
-        score = np.where(np.isfinite(best), -self._together.log10_rate(best), -np.inf)
+        enough = np.nonzero((observed >= self.rule.minimum_stories) & (observed > expected))
+        series, window = enough
+        if not len(series):
+            return Look(observed, stories, expected, dispersion, tail, vetoed, rarity, rarity.max(axis=1))
+        seen = observed[enough]
+        tails = log10_tail(seen, expected[enough], dispersion[enough])
+        lower = log10_lower(stories[enough], seen, share[series]) < math.log10(LOWER_SHARE)
+        tail[enough], vetoed[enough] = tails, lower
+        start, rate, slope = self._lines[:, window]
+        rarity[enough] = np.where(lower, -np.inf, slope * (-tails - start) - rate)
+        score = -self._together.log10_rate(rarity.max(axis=1))
         return Look(observed, stories, expected, dispersion, tail, vetoed, rarity, score)
 
     def _whole(self, places: Array) -> Any:
@@ -312,7 +311,7 @@ class Detector:
         rarity = self._together.score(self.rule.false_alarms_per_week)
         scores = np.array([found.score(10**-rarity) for found in self._curves])
         scores = scores if window is None else scores[window]
-        return np.maximum(count_for(np.minimum(-scores, -1e-9), expected, dispersion), self.rule.minimum_stories)
+        return count_for(np.minimum(-scores, -1e-9), expected, dispersion, self.rule.minimum_stories)
 
     def verdict(self, look: Look, at: int, holding_s: int | None = None) -> Verdict:
         """Of the series in place `at`; holding_s: the window of its open incident, which longer ones do not hold."""
@@ -323,7 +322,6 @@ class Detector:
         expected = float(f"{look.expected[at, window]:.6g}")
         tail = float(f"{look.tail[at, window]:.6g}")
         score = float(f"{look.score[at]:.6g}")
-        threshold = int(self.threshold(look.expected[at, window], look.dispersion[at, window], window))
         length = self.windows[window]
         upto = sum(other <= holding_s for other in self.windows) if holding_s else len(self.windows)
         held = float(rarities[:upto].max(initial=-np.inf))
@@ -331,7 +329,7 @@ class Detector:
         told = f"{observed} negative stories in {length_text(length)} where {expected:.2g} are expected"
 
         def verdict(fires: bool, reason: str) -> Verdict:
-            return Verdict(fires, holds, observed, expected, tail, reason, length, threshold, score)
+            return Verdict(fires, holds, observed, expected, tail, reason, length, score)
 
         if observed < self.rule.minimum_stories:
             return verdict(False, f"{observed} negative stories, fewer than {self.rule.minimum_stories}")
@@ -340,6 +338,7 @@ class Detector:
                 return verdict(False, f"{told}; but the share of negative ones is below the usual: busy, not bad")
             return verdict(False, told)
         if score < self.needed:
+            threshold = int(self.threshold(look.expected[at, window], look.dispersion[at, window], window))
             return verdict(False, f"{told}: {often(score)}; {threshold} would fire")
         return verdict(True, f"{told}: {often(score)}")
 
@@ -395,18 +394,16 @@ class Detector:
         """The counts keep only these rows."""
         self._room()
         self._peaks = np.ascontiguousarray(self._peaks[list(rows)])
-        count = len(self._slots)
-        newcomer = 0 if self._baseline is None else len(self._baseline.level) - 1
-        self._slots = np.array([self._slots[row] if row < count else newcomer for row in rows], np.int64)
+        self._slots = np.append(self._slots_of(np.asarray(rows, np.int64)), self._slots[-1])
 
     def _turn(self, block: int) -> None:
         """Make `block` the newest."""
-        by = min(max(block - self._block, 0), self._peaks.shape[1])
-        if by:
+        if block > self._block:
+            by = min(block - self._block, self._peaks.shape[1])
             for part in (self._peaks.swapaxes(0, 1), self._watched):
                 part[: len(part) - by] = part[by:].copy()
                 part[len(part) - by :] = 0
-        self._block = max(block, self._block)
+            self._block = block
         self._room()
 
     def _room(self) -> None:

@@ -52,7 +52,7 @@ class Flow:
         cell_s = self._counts.cell_s
         first, last = since_s // cell_s, -(-now_s // cell_s)
         self._course = course_over(self._course, self._baseline, self._zone, first * cell_s, last * cell_s)
-        stories = self._counts.fine.between([row], first, last)[0, 0]
+        stories = self._counts.fine.between(slice(row, row + 1), first, last)[0, 0]
         return silences(np.flatnonzero(stories), first, last, cell_s, self._course)
 
 
@@ -62,7 +62,12 @@ def silences(filled: NDArray[np.int64], first: int, last: int, cell_s: int, cour
     filled: cells with stories, counted from number `first`; last: number of the cell behind the last one.
     """
     marks = np.concatenate(([-1], filled, [last - first])) + first
-    begin, end = marks[:-1] + 1, marks[1:]
+    # No stretch shorter than this is long enough, be it at the busiest hour.
+    least = SILENCE / max(course.most[0], 1e-9) * HOUR_S / cell_s
+    wide = np.flatnonzero(np.diff(marks) > least)
+    if not len(wide):
+        return []
+    begin, end = marks[wide] + 1, marks[wide + 1]
     upto = course.upto(0, np.concatenate((begin, end)) * cell_s)
     silent = np.flatnonzero(upto[len(begin) :] - upto[: len(begin)] >= SILENCE)
     return [(int(begin[at]) * cell_s, int(end[at]) * cell_s) for at in silent]

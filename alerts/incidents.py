@@ -37,7 +37,7 @@ class Incident:
     @property
     def alive(self) -> bool:
         """Whether it fires or may yet: it is looked at at every tick."""
-        return self.open or self.pending
+        return self.until_s is None
 
 
 class Step(NamedTuple):

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,7 +20,7 @@ from moodwire.settings import AnyStoryRule, ArticleRule, Rule, Settings, Silence
 from moodwire.stage import Context, Taken, consume
 from moodwire.store.commands import JOIN_S
 from moodwire.store.db import fact, set_fact
-from moodwire.store.detection import PeakRow, firing_windows, load_peaks, store_learnt
+from moodwire.store.detection import Expectation, PeakRow, firing_windows, load_peaks, store_learnt
 from moodwire.store.incidents import (
     alerts_after,
     fresh_counts,
@@ -138,22 +137,21 @@ def _write(
         ]
         incidents = [incident_row(*each) for each in (*ended, *desk.open_incidents())]
         to_tell = {a.incident_id: desk.told[a.rule] for a in alerts if notify_replayed or not a.replayed}
-        store_learnt(connection, *_learnt_rows(desk.watch.learnt()))
+        _store_learnt(connection, desk.watch.learnt())
         store_alerts(connection, alerts, incidents, to_tell, known_at, context.clock())
         save_positions(connection, NAME, last.at, _positions(last))
 
 
-def _learnt_rows(learnt: Learnt) -> tuple[list[PeakRow], list[dict[str, Any]]]:
+def _store_learnt(connection: sa.Connection, learnt: Learnt) -> None:
     peaks = [
         PeakRow(rule, from_seconds(peak.block * BLOCK_S), peak.series, peak.window_s, peak.score)
         for rule, peak in learnt.peaks
     ]
     times = {at_s: from_seconds(at_s) for at_s in {each.at_s for each in learnt.expectations}}
     expectations = [
-        {"rule": rule, "series": series, "window_s": window_s, "at": times[at_s], "expected": value, "threshold": first}
-        for rule, series, window_s, at_s, value, first in learnt.expectations
+        Expectation(series, rule, times[at_s], by_window) for series, rule, at_s, by_window in learnt.expectations
     ]
-    return peaks, expectations
+    store_learnt(connection, peaks, expectations)
 
 
 def _alert(connection: sa.Connection, found: Found, tick: Tick) -> Alert:

@@ -27,14 +27,12 @@ class Change(NamedTuple):
 
 
 class Expectation(NamedTuple):
-    """What a rule expected of a series in the window that ends at `at_s`, and from which count on it would fire."""
+    """What a rule expected of a series in the windows that end at `at_s`, and from which count on each would fire."""
 
-    rule: str
     series: str
-    window_s: int
+    rule: str
     at_s: int
-    expected: float
-    threshold: int
+    by_window: list[tuple[int, float, int]]  # length in s, expected, threshold
 
 
 class Learnt(NamedTuple):
@@ -267,9 +265,8 @@ class Watch(Held[Rule]):
             )
             thresholds = detector.threshold(expected, dispersion).astype(int).tolist()
             self._expectations += [
-                Expectation(name, series, length, now_s, float(f"{value:.6g}"), threshold)
+                Expectation(series, name, now_s, list(zip(detector.windows, map(_rounded, values), row, strict=True)))
                 for (series, now_s, _), values, row in zip(untold, expected.tolist(), thresholds, strict=True)
-                for length, value, threshold in zip(detector.windows, values, row, strict=True)
             ]
         self._untold.clear()
 
@@ -326,3 +323,7 @@ class Watch(Held[Rule]):
             if incident.until_s is not None and incident.until_s < oldest_s:
                 del self._incidents[rule, series]
                 self._firing.pop((rule, series), None)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")

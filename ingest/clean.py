@@ -18,7 +18,8 @@ MAX_TITLE_CHARS = 1000
 AGAIN = timedelta(hours=1)  # after which a known article is looked at again where only its summary was changed
 SURE = 0.6  # probability from which a language counts as detected …
 SURER = 0.9  # … where the source declares one
-ENGLISH = 5  # one word in so many tells that a text is English, where it says so
+ENGLISH = 5  # one word in so many tells that a text is English, where it is declared so …
+UNDECLARED = 5  # … and where it is not, at least so many must
 DETECTED_CHARS = 240  # of a text, by which its language is told
 ANCIENT = datetime(1990, 1, 1, tzinfo=UTC)
 _TAG = re.compile(r"<(?:/?[A-Za-z][^<>]*|!--.*?--)>", re.DOTALL)
@@ -127,21 +128,22 @@ def by_host_s_clock(item: Item, ahead_s: float) -> Item:
 def language(text: str, declared: str) -> str:
     """The language (ISO 639-1) that a text is in; the declared one where it cannot be told; empty for neither."""
     declared = declared.strip().casefold().replace("_", "-").partition("-")[0][:16]
-    if declared == "en" and _reads_english(text[:DETECTED_CHARS]):
-        return declared  # the detector takes a good part of ingest's time
-    found, probability = _languages().classify(text[:DETECTED_CHARS])
+    if declared in {"en", ""} and _reads_english(text[:DETECTED_CHARS], 1 if declared else UNDECLARED):
+        return "en"  # the detector takes a good part of ingest's time
+    found, probability = detector().classify(text[:DETECTED_CHARS])
     return str(found) if probability >= (SURER if declared else SURE) else declared
 
 
-def _reads_english(text: str) -> bool:
-    """Whether one word in five is one of those; cashtags, names of users and addresses are no words."""
+def _reads_english(text: str, least: int) -> bool:
+    """Whether one word in five is one of those, at least so many; cashtags, users' names and addresses are no words."""
     words = [word.strip(_MARKS) for word in text.casefold().split() if not word.startswith(("$", "@", "#", "http"))]
     known = sum(word in _ENGLISH for word in words)
-    return known > 0 and ENGLISH * known >= len(words)
+    return known >= least and ENGLISH * known >= len(words)
 
 
 @cache
-def _languages() -> LanguageIdentifier:
+def detector() -> LanguageIdentifier:
+    """It takes most of a second to read: to be had before several threads want it at once."""
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 

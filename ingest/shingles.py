@@ -52,7 +52,7 @@ def runs_of(words: Hashes, size: int) -> Hashes:
 
 def alike(one: Hashes, other: Hashes) -> tuple[float, float]:
     """Jaccard's index of two sets, and the share of the smaller that is in the larger."""
-    shared = len(np.intersect1d(one, other, assume_unique=True))
+    shared = int(np.count_nonzero(one.take(one.searchsorted(other), mode="clip") == other))
     return shared / (len(one) + len(other) - shared), shared / min(len(one), len(other))
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ingest import files, kafka_source, parse
-from ingest.clean import Item, Refused, by_host_s_clock, draft, item_id, look_again, mark_of, plain, unread
+from ingest.clean import Item, Refused, by_host_s_clock, detector, draft, item_id, look_again, mark_of, plain, unread
 from ingest.fetch import Failed, Fetched, Fetcher
 from ingest.health import USUAL, silence
 from ingest.manners import Host
@@ -45,6 +45,7 @@ class Portion(NamedTuple):
 def run(context: Context, pool: Executor | None = None) -> None:
     """Until the stop: fetch what is due, store it, append it, send heartbeats. pool: where sources are fetched."""
     sources = context.settings.sources
+    detector()
     fetcher = fetcher_of(context)
     stories = StoryIndex(context.store)
     running: dict[str, Future[None]] = {}  # by host: each is asked by one worker at a time

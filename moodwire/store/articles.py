@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from moodwire.records import MAX_RECORD_BYTES, Article, encode
 from moodwire.store import schema
-from moodwire.store.db import Store, fact, insert_absent, set_fact, take_turns, upsert
+from moodwire.store.db import Store, among, fact, insert_absent, set_fact, take_turns, upsert
 from moodwire.store.partitions import registry
 from moodwire.store.sources import Fetch, count_fetch, count_items
 from moodwire.stream.log import Log
@@ -279,7 +279,7 @@ def _held(connection: sa.Connection, ids: set[str]) -> dict[str, _Held]:
     a = schema.articles.c if connection.dialect.name == "sqlite" else registry.c
     held: dict[str, _Held] = {}
     for chunk in _chunks(ids):
-        query = sa.select(a.id, a.source, a.revision, a.content_hash, a.story_id).where(a.id.in_(chunk))
+        query = sa.select(a.id, a.source, a.revision, a.content_hash, a.story_id).where(among(connection, a.id, chunk))
         for id_, source, revision, content, story in connection.execute(query.order_by(a.revision)):
             known = held.get(id_) or _Held(source, 0, frozenset(), story)
             held[id_] = known._replace(revision=revision, contents=known.contents | {content})

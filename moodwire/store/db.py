@@ -1,6 +1,6 @@
 """Opening the store, and its transactions. What is written and read stands beside this file, a module per matter."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
@@ -11,6 +11,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from moodwire.errors import StoreError
 from moodwire.store import partitions, schema
@@ -213,6 +214,13 @@ def _insert(
         execute_many(connection, resolve(insert_into(connection, table)), rows)
     elif rows:
         connection.execute(resolve(insert_into(connection, table)), rows)
+
+
+def among(connection: sa.Connection, column: Any, values: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Whether a column holds one of these; in PostgreSQL they are one parameter, and the statement is one for all."""
+    if connection.dialect.name == "sqlite":
+        return column.in_(values)  # type: ignore[no-any-return]
+    return column == sa.any_(sa.literal(list(values), ARRAY(sa.String)))  # type: ignore[no-any-return]
 
 
 def insert_into(connection: sa.Connection, table: sa.Table) -> Any:

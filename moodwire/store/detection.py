@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 
 from moodwire.store import schema
@@ -19,6 +20,15 @@ class PeakRow(NamedTuple):
     score: float
 
 
+class Expectation(NamedTuple):
+    """What a rule expected of a series in the windows that end at `at`."""
+
+    series: str
+    rule: str
+    at: datetime
+    by_window: Sequence[tuple[int, float, int]]  # length in s, expected, threshold
+
+
 class Expected(NamedTuple):
     """Of the window that ends at `at`: negative stories expected, and from which count on the rule would fire."""
 
@@ -29,10 +39,11 @@ class Expected(NamedTuple):
     threshold: int
 
 
-def store_learnt(connection: sa.Connection, peaks: Sequence[PeakRow], expectations: Sequence[dict[str, Any]]) -> None:
-    """In the transaction of the tick. expectations: rows of the table."""
+def store_learnt(connection: sa.Connection, peaks: Sequence[PeakRow], expectations: Sequence[Expectation]) -> None:
+    """In the transaction of the tick."""
     upsert(connection, schema.peaks, [row._asdict() for row in peaks])
-    upsert(connection, schema.expectations, list(expectations))
+    rows = [{**each._asdict(), "by_window": msgspec.json.encode(each.by_window).decode()} for each in expectations]
+    upsert(connection, schema.expectations, rows)
 
 
 def load_peaks(store: Store, since: datetime) -> list[PeakRow]:
@@ -53,6 +64,9 @@ def firing_windows(store: Store, since: datetime) -> dict[tuple[str, str, dateti
             alert = alert_of(data)
             found.setdefault((alert.rule, alert.series, alert.since), alert.window_s)
     return found
+
+
+_by_window = msgspec.json.Decoder(list[tuple[int, float, int]])
 
 
 class FreshStory(NamedTuple):
@@ -81,9 +95,14 @@ def expected(store: Store, series: str, since: datetime, until: datetime) -> lis
     """What the rules expected of a series in [since, until), oldest first."""
     e = schema.expectations.c
     query = (
-        sa.select(e.rule, e.window_s, e.at, e.expected, e.threshold)
+        sa.select(e.rule, e.at, e.by_window)
         .where(e.series == series, e.at >= since, e.at < until)
-        .order_by(e.at, e.rule, e.window_s)
+        .order_by(e.at, e.rule)
     )
     with store.read() as connection:
-        return [Expected(*row) for row in connection.execute(query)]
+        rows = connection.execute(query).all()
+    return [
+        Expected(rule, window_s, at, value, threshold)
+        for rule, at, data in rows
+        for window_s, value, threshold in sorted(_by_window.decode(data))
+    ]

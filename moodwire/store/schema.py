@@ -205,16 +205,14 @@ peaks = sa.Table(
     sqlite_with_rowid=False,
 )
 
-# What a rule expected of a series in the window that ends at `at`, and from which count on it would have fired.
+# What a rule expected of a series in the windows that end at `at`, and from which count on each would have fired.
 expectations = sa.Table(
     "expectations",
     metadata,
     sa.Column("series", sa.String, primary_key=True),
     sa.Column("rule", sa.String, primary_key=True),
-    sa.Column("window_s", sa.Integer, primary_key=True),
     sa.Column("at", UtcTime, primary_key=True),
-    sa.Column("expected", sa.Float, nullable=False),
-    sa.Column("threshold", sa.BigInteger, nullable=False),
+    sa.Column("by_window", sa.String, nullable=False),  # JSON: [length in s, expected, threshold] of each
     sqlite_with_rowid=False,
 )
 

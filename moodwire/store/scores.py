@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from moodwire.records import WINDOW_S, Scored, decode, encode, floor_time
 from moodwire.store import schema
-from moodwire.store.db import Store, insert_absent
+from moodwire.store.db import Store, among, insert_absent
 from moodwire.store.partitions import registry
 
 _LABEL = {"negative": -1, "neutral": 0, "positive": 1}
@@ -128,7 +128,7 @@ def _records(
 ) -> Iterable[Scored]:
     wanted = sorted(values)
     for at in range(0, len(wanted), _CHUNK):
-        query = sa.select(schema.scores.c.record).where(column.in_(wanted[at : at + _CHUNK]))
+        query = sa.select(schema.scores.c.record).where(among(connection, column, wanted[at : at + _CHUNK]))
         if since is not None and connection.dialect.name == "postgresql":
             query = query.where(schema.scores.c.seen_at >= since)
         for (data,) in connection.execute(query):

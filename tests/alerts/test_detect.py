@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -284,9 +285,15 @@ def test_a_surge_fires_with_its_reason_and_quiet_does_not(calm: Past) -> None:
     assert found.fires
     assert found.window_s == 900
     assert found.expected < 1
-    assert found.threshold <= 12
     assert "12 negative stories in 15 min where" in found.reason
     assert "quiet times bring that" in found.reason
+
+
+def test_what_falls_short_says_how_many_would_fire(calm: Past) -> None:
+    short = added(calm, 3, 5).verdict()
+    told = re.search(r"; (\d+) would fire$", short.reason)
+    assert not short.fires
+    assert told is not None and int(told[1]) > short.observed
 
 
 def test_a_slow_burn_is_told_by_its_long_window(calm: Past) -> None:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest import clean
 from ingest.clean import (
     AGAIN,
     Item,
@@ -152,6 +153,16 @@ def test_a_language_is_detected_where_it_can_be_and_else_believed() -> None:
     assert language("Profit of the group rose in the third quarter", "de") == "en"
     assert language("$AAPL up", "en_GB") == "en"
     assert language("$AAPL up", "") == ""
+    dutch = "Het bedrijf zag de winst in het derde kwartaal dalen, was maandag over de beurs te horen"
+    assert language(dutch, "") == "nl"
+
+
+def test_plain_english_needs_no_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clean, "detector", lambda: pytest.fail("the detector was asked"))
+    assert language("Shares of the company are down after the results for the quarter", "") == "en"
+    assert language("Shares down", "en") == "en"
+    with pytest.raises(pytest.fail.Exception):
+        language("Shares down", "")
 
 
 def test_a_page_is_looked_at_again_where_the_source_says_something_new() -> None:

@@ -1,4 +1,4 @@
-"""A store of the first schema, with alarms in it and messages on their way, opened by this version."""
+"""Stores of earlier schemas, with alarms in them and messages on their way, opened by this version."""
 
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from alerts.messages import Message
 from moodwire.records import Alert, decode, micros
 from moodwire.store import schema
 from moodwire.store.db import Store
+from moodwire.store.detection import expected
 from moodwire.store.incidents import alerts_after
 from moodwire.store.queries import open_incidents
 from tests.helpers import STORES, T0, after
@@ -32,14 +33,18 @@ def insert(connection: sa.Connection, table: str, values: str, given: dict[str, 
     connection.execute(sa.text(f"INSERT INTO {table} VALUES ({values})").bindparams(*typed), given)
 
 
+def as_of(connection: sa.Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
 @pytest.mark.parametrize("kind", STORES)
 def test_alarms_and_messages_of_the_first_schema_come_along(tmp_path: Path, kind: str) -> None:
     store = Store(STORES[kind](tmp_path))
-    config = Config()
-    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
     with store.write() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        as_of(connection, "0001")
         for name, state, at in ROWS:
             id_, record = f"surge/entity:X/{name}", RECORD % (name.encode(), state.encode())
             given = {"id": id_, "key": id_ + state, "state": state, "at": after(at), "record": record}
@@ -70,4 +75,22 @@ def test_alarms_and_messages_of_the_first_schema_come_along(tmp_path: Path, kind
     ]
     assert [alert.incident_id[-1] for _, alert in alerts_after(store, int(appended))] == ["b"], "not appended yet"
     assert [alert.incident_id[-1] for alert in open_incidents(store)] == ["b"]
+    store.close()
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_what_was_expected_comes_along(tmp_path: Path, kind: str) -> None:
+    store = Store(STORES[kind](tmp_path))
+    with store.write() as connection:
+        as_of(connection, "0009_access")
+        for at in (0, 900):
+            for window_s, value, threshold in ((900, 0.000848239, 3), (3600, 1.5, 7)):
+                given = {"window_s": window_s, "at": after(at), "value": value, "threshold": threshold}
+                insert(connection, "expectations", "'all', 'surge', :window_s, :at, :value, :threshold", given)
+    store.upgrade()
+    assert [tuple(row) for row in expected(store, "all", T0, after(901))] == [
+        ("surge", window_s, after(at), value, threshold)
+        for at in (0, 900)
+        for window_s, value, threshold in ((900, 0.000848239, 3), (3600, 1.5, 7))
+    ]
     store.close()

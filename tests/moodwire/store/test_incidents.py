@@ -8,7 +8,7 @@ from moodwire.records import Alert
 from moodwire.store import commands, incidents, queries, schema, watching
 from moodwire.store.commands import Acknowledge, Comment
 from moodwire.store.db import Store
-from moodwire.store.detection import PeakRow, expected, firing_windows, load_peaks, store_learnt
+from moodwire.store.detection import Expectation, PeakRow, expected, firing_windows, load_peaks, store_learnt
 from tests.helpers import T0, after
 
 ID = "surge/entity:X/1"
@@ -91,10 +91,13 @@ def test_silences_that_are_over_are_not_read(store: Store) -> None:
 
 
 def test_what_the_alarms_learn_is_kept(store: Store) -> None:
-    row = {"series": "all", "rule": "surge", "window_s": 3600, "at": T0, "expected": 1.5, "threshold": 7}
+    row = Expectation("all", "surge", T0, [(3600, 1.5, 7), (900, 0.5, 3)])
     for score in (2.0, 3.0):  # the later word counts
         with store.write() as connection:
             store_learnt(connection, [PeakRow("surge", T0, "all", 3600, score)], [row])
     assert load_peaks(store, T0) == [PeakRow("surge", T0, "all", 3600, 3.0)]
     assert load_peaks(store, after(1)) == []
-    assert [tuple(one) for one in expected(store, "all", T0, after(1))] == [("surge", 3600, T0, 1.5, 7)]
+    assert [tuple(one) for one in expected(store, "all", T0, after(1))] == [
+        ("surge", 900, T0, 0.5, 3),
+        ("surge", 3600, T0, 1.5, 7),
+    ]
