@@ -294,30 +294,31 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
         .group_by(w.series, "bin")
     )
     frame = fetch(store, query)
-    rows = []
-    for series, group in frame.groupby("series"):
-        stories_ = np.zeros(2 * bins)
-        totals = np.zeros(2 * bins)
-        negative = np.zeros(2 * bins)
-        at = group["bin"].to_numpy().clip(0, 2 * bins - 1)
-        np.add.at(stories_, at, group["stories"].to_numpy(dtype=float))
-        np.add.at(totals, at, group["total"].to_numpy(dtype=float))
-        np.add.at(negative, at, group["negative"].to_numpy(dtype=float))
-        now_score, before = _mean(totals[:bins], stories_[:bins]), _mean(totals[bins:], stories_[bins:])
-        if stories_[bins:].sum() < COMPARABLE:
-            before = float("nan")
-        rows.append(
-            {
-                "series": series,
-                "score": now_score,
-                "change": now_score - before,
-                "stories": int(stories_[:bins].sum()),
-                "negative": int(negative[:bins].sum()),
-                "trend": [_mean(t, n) for t, n in zip(totals[bins - 1 :: -1], stories_[bins - 1 :: -1], strict=True)],
-                "volume": stories_[bins - 1 :: -1].astype(int).tolist(),
-            }
-        )
-    return pd.DataFrame(rows, columns=["series", "score", "change", "stories", "negative", "trend", "volume"])
+    code, names = pd.factorize(frame["series"], sort=True)
+    at = frame["bin"].to_numpy(dtype=int).clip(0, 2 * bins - 1)
+
+    def of(column: str) -> Any:
+        """A row a series, its bins from the newest to the oldest."""
+        values = frame[column].to_numpy(dtype=float)
+        return np.bincount(code * 2 * bins + at, values, len(names) * 2 * bins).reshape(len(names), 2 * bins)
+
+    stories_, totals, negative = of("stories"), of("total"), of("negative")
+    counts_ = stories_[:, :bins].sum(axis=1)
+    score = _means(totals[:, :bins].sum(axis=1), counts_)
+    earlier = stories_[:, bins:].sum(axis=1)
+    before = np.where(earlier < COMPARABLE, np.nan, _means(totals[:, bins:].sum(axis=1), earlier))
+    trend = _means(totals, stories_)[:, bins - 1 :: -1]
+    return pd.DataFrame(
+        {
+            "series": names,
+            "score": score,
+            "change": score - before,
+            "stories": counts_.astype(int),
+            "negative": negative[:, :bins].sum(axis=1).astype(int),
+            "trend": trend.tolist(),
+            "volume": stories_[:, bins - 1 :: -1].astype(int).tolist(),
+        }
+    )
 
 
 def open_incidents(store: Store) -> list[Alert]:
@@ -414,9 +415,9 @@ def _score(frame: pd.DataFrame) -> pd.Series:
     return scores.astype(float)
 
 
-def _mean(total_e4: Any, stories_: Any) -> float:
-    count = float(np.sum(stories_))
-    return float(np.sum(total_e4)) / count / 1e4 if count else float("nan")
+def _means(totals_e4: Any, counts_: Any) -> Any:
+    """Scores, NaN where there are no stories."""
+    return totals_e4 / np.where(counts_ > 0, counts_, np.nan) / 1e4
 
 
 def trail(store: Store, limit: int, before: int | None = None) -> pd.DataFrame:
