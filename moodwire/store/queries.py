@@ -242,6 +242,16 @@ def _mood_as_of(
     return filled(frame[["bin", *_COUNTS]], start, end, freq_s)
 
 
+def each(column: Any) -> sa.FromClause:
+    """A column `value`: each value of a column once, in order. For columns that an index begins with: the store goes
+    from one value to the next and never through the rows.
+    """
+    found = sa.select(sa.func.min(column).label("value")).cte("each", recursive=True)
+    above = sa.select(sa.func.min(column)).where(column > found.c.value).scalar_subquery()
+    found = found.union_all(sa.select(above).where(found.c.value.is_not(None)))
+    return sa.select(found.c.value).where(found.c.value.is_not(None)).subquery()
+
+
 def bin_of(store: Store, time: Any, width_s: int) -> sa.ColumnElement[int]:
     """Which span of `width_s` seconds a time falls in, counted from 1970; the store sums up by it."""
     if store.sqlite:

@@ -57,6 +57,7 @@ articles = sa.Table(
     sa.UniqueConstraint("id", "revision"),
     sa.Index("articles_published", "published_at"),
     sa.Index("articles_story", "story_id"),
+    sa.Index("articles_source", "source", "published_at", "seen_at"),
     # Items without an address, whose source may give them another id each time.
     sa.Index("articles_content", "content_hash", sqlite_where=_ADDRESSLESS, postgresql_where=_ADDRESSLESS),
     sqlite_autoincrement=True,
