@@ -30,7 +30,7 @@ from tests.helpers import STORES
 
 DAY = timedelta(days=1)
 SPANS = {DAY: 900, 7 * DAY: 7200, 14 * DAY: 14_400}  # and seconds a point, as the pages have them
-Ask = Callable[[Store, datetime, timedelta, random.Random], Any]
+Ask = Callable[[Store, datetime, datetime, timedelta, random.Random], Any]
 
 
 def _company(rng: random.Random) -> str:
@@ -45,45 +45,51 @@ def _words(rng: random.Random) -> str:
     return f"w{rng.randrange(100)} w{rng.randrange(300)}"
 
 
-# store, end and length of the span, luck.
+# store, the present, end and length of a span, luck.
 QUESTIONS: dict[str, Ask] = {
-    "beat: mark": lambda store, end, span, rng: watching.mark(store),
-    "frame: last article": lambda store, end, span, rng: queries.last_article(store),
-    "frame: deliveries": lambda store, end, span, rng: queries.deliveries(store),
-    "overview: series": lambda store, end, span, rng: queries.overview(store, end, span),
-    "overview: usual": lambda store, end, span, rng: watching.usual(store, end - span - 14 * DAY, end - span),
-    "overview: begun": lambda store, end, span, rng: watching.begun(store, "all"),
-    "overview: course": lambda store, end, span, rng: queries.mood(store, "all", end - span, end, SPANS[span]),
-    "overview: incidents": lambda store, end, span, rng: watching.incidents(store, None, end - span, end, 50),
-    "overview: open incidents": lambda store, end, span, rng: queries.open_incidents(store),
-    "overview: newest stories": lambda store, end, span, rng: queries.stories(store, None, end - span, end, 100),
-    "series: course": lambda store, end, span, rng: course(store, _company(rng), end - span, end, SPANS[span]),
-    "series: late": lambda store, end, span, rng: watching.revised(store, "all", end - span, end, SPANS[span]),
-    "series: expected": lambda store, end, span, rng: expected(store, "all", end - span - DAY, end),
-    "series: stories": lambda store, end, span, rng: find(store, Filter(_company(rng)), end - span, end, 300),
-    "series: sources": lambda store, end, span, rng: watching.sources(store),
-    "crossed: course": lambda store, end, span, rng: course(
+    "beat: mark": lambda store, now, end, span, rng: watching.mark(store),
+    "frame: last article": lambda store, now, end, span, rng: queries.last_article(store),
+    "frame: deliveries": lambda store, now, end, span, rng: queries.deliveries(store),
+    "overview: series": lambda store, now, end, span, rng: queries.overview(store, end, span),
+    "overview: usual": lambda store, now, end, span, rng: watching.usual(store, end - span - 14 * DAY, end - span),
+    "overview: begun": lambda store, now, end, span, rng: watching.begun(store, "all"),
+    "overview: course": lambda store, now, end, span, rng: queries.mood(store, "all", end - span, end, SPANS[span]),
+    "overview: incidents": lambda store, now, end, span, rng: watching.incidents(store, None, end - span, end, 50),
+    "overview: open incidents": lambda store, now, end, span, rng: queries.open_incidents(store),
+    "overview: newest stories": lambda store, now, end, span, rng: queries.stories(store, None, end - span, end, 100),
+    "series: course": lambda store, now, end, span, rng: course(store, _company(rng), end - span, end, SPANS[span]),
+    "series: late": lambda store, now, end, span, rng: watching.revised(store, "all", end - span, end, SPANS[span]),
+    "series: expected": lambda store, now, end, span, rng: expected(store, "all", end - span - DAY, end),
+    "series: stories": lambda store, now, end, span, rng: find(store, Filter(_company(rng)), end - span, end, 300),
+    "series: sources": lambda store, now, end, span, rng: watching.sources(store),
+    "crossed: course": lambda store, now, end, span, rng: course(
         store, f"{_topic(rng)}+{_company(rng)}", end - span, end, SPANS[span]
     ),
-    "crossed: stories": lambda store, end, span, rng: find(
+    "crossed: stories": lambda store, now, end, span, rng: find(
         store, Filter(f"{_topic(rng)}+{_company(rng)}"), end - span, end, 300
     ),
-    "crossed: course with a source": lambda store, end, span, rng: course(
+    "crossed: course with a source": lambda store, now, end, span, rng: course(
         store, f"{_topic(rng)}+source:Source 7", end - span, end, SPANS[span]
     ),
-    "crossed: stories of a source": lambda store, end, span, rng: find(
+    "crossed: stories of a source": lambda store, now, end, span, rng: find(
         store, Filter("source:Source 7"), end - span, end, 300
     ),
-    "search: two words": lambda store, end, span, rng: find(store, Filter(words=_words(rng)), end - span, end, 300),
-    "search: a mood": lambda store, end, span, rng: find(store, Filter(label="negative"), end - span, end, 300),
-    "search: two words, ever": lambda store, end, span, rng: find(store, Filter(words=_words(rng)), None, None, 300),
-    "label: waiting": lambda store, end, span, rng: labels.to_label(store, end, 30 * DAY, 40),
-    "label: given": lambda store, end, span, rng: labels.corrections(store, None, None, None, 100),
-    "health: supply": lambda store, end, span, rng: watching.supply(store, end),
-    "health: scores of a day": lambda store, end, span, rng: watching.score_shares(store, end - DAY, end),
-    "health: scores of two weeks": lambda store, end, span, rng: watching.score_shares(store, end - 14 * DAY, end),
-    "health: feeds": lambda store, end, span, rng: queries.feeds(store),
-    "health: stages": lambda store, end, span, rng: stage_health(store),
+    "search: two words": lambda store, now, end, span, rng: find(
+        store, Filter(words=_words(rng)), end - span, end, 300
+    ),
+    "search: a mood": lambda store, now, end, span, rng: find(store, Filter(label="negative"), end - span, end, 300),
+    "search: two words, ever": lambda store, now, end, span, rng: find(
+        store, Filter(words=_words(rng)), None, None, 300
+    ),
+    "label: waiting": lambda store, now, end, span, rng: labels.to_label(store, now, 30 * DAY, 40),
+    "label: given": lambda store, now, end, span, rng: labels.corrections(store, None, None, None, 100),
+    "health: supply": lambda store, now, end, span, rng: watching.supply(store, now),
+    "health: scores of a day": lambda store, now, end, span, rng: watching.score_shares(store, now - DAY, now),
+    "health: scores of two weeks": lambda store, now, end, span, rng: watching.score_shares(
+        store, now - 15 * DAY, now - DAY
+    ),
+    "health: feeds": lambda store, now, end, span, rng: queries.feeds(store),
+    "health: stages": lambda store, now, end, span, rng: stage_health(store),
 }
 
 
@@ -117,10 +123,11 @@ def asked(url: str, options: argparse.Namespace) -> None:
             continue
         rng, took = random.Random(5), []
         for n in range(options.asks + 1):
-            until = end - rng.uniform(0, 0.9) * timedelta(days=options.days)
+            now = end - timedelta(minutes=n)
+            until = now - rng.uniform(0, 0.9) * timedelta(days=options.days)
             span = rng.choice([*SPANS])
             began = time.perf_counter()
-            ask(store, until, span, rng)
+            ask(store, now, until, span, rng)
             if n:
                 took.append(1e3 * (time.perf_counter() - began))
         p50, p95 = np.percentile(took, [50, 95])
@@ -129,7 +136,7 @@ def asked(url: str, options: argparse.Namespace) -> None:
     if options.plans:
         for name, ask in QUESTIONS.items():
             if options.only in name:
-                lines = plans(store, lambda ask=ask: ask(store, end, DAY, rng))
+                lines = plans(store, lambda ask=ask: ask(store, end, end, DAY, rng))
                 print(f"## {name}, {kind}", "", *lines, "", sep="\n")
     store.close()
 
