@@ -1,8 +1,10 @@
 """Years of invented news in a store: articles, scores, what they count for, windows; made by the store itself."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from moodwire.labels import TOPIC_NAMES
 from moodwire.records import WINDOW_S, encode
@@ -26,14 +28,25 @@ def fill(store: Store, count: int, end: datetime, past: timedelta) -> None:
         for table in (schema.articles, schema.scores, schema.counted):
             store.make_room(table, [at])
         at = after(at)
+    if store.sqlite:
+        event.listen(store.engine, "connect", _remembers)
+        store.close()  # to begin with new connections
     for first in range(0, count, PART):
         _part(store, first, min(first + PART, count), begin, past // count)
     _roll(store)
     with store.write() as connection:
         save_positions(connection, "trends", end, {0: count})
+    if store.sqlite:
+        event.remove(store.engine, "connect", _remembers)
+        store.close()  # what is asked from now on has the memory that a stage has
     if not store.sqlite:  # autovacuum would do it in time; of SQLite nothing of the kind is asked
         with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+def _remembers(connection: Any, _: object) -> None:
+    """Pages that are written in no order are not written again and again."""
+    connection.execute("PRAGMA cache_size=-2000000")
 
 
 def newest(store: Store) -> datetime | None:

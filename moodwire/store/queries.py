@@ -371,8 +371,9 @@ def failed_deliveries(store: Store, limit: int) -> list[Any]:
 def last_article(store: Store) -> datetime | None:
     """When the newest article was first seen."""
     a = schema.articles.c
+    newest = sa.select(sa.func.max(a.seq)).scalar_subquery()
     with store.read() as connection:
-        return connection.execute(sa.select(a.seen_at).order_by(a.seq.desc()).limit(1)).scalar()
+        return connection.execute(sa.select(a.seen_at).where(a.seq == newest)).scalar()
 
 
 def feeds(store: Store) -> pd.DataFrame:
