@@ -46,7 +46,7 @@ class Shared:
             await self._app(scope, _again(body, whole, receive), send)
             return
         for message in await asyncio.shield(self._answer(scope, body)):
-            await send(message.copy())  # who sends it on may write into it
+            await send({**message})  # who sends it on may write into it
 
     def _is_shared(self, body: bytes) -> bool:
         try:
