@@ -12,6 +12,7 @@ Prints Markdown.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -107,6 +108,7 @@ def opened(options: argparse.Namespace) -> Store:
 def serve(url: str, work: Path) -> None:
     """The dashboard's stage over a store, until the parent is gone."""
     store, parent = Store(url), os.getppid()
+    gc.set_threshold(50_000)  # as `cli.stages.run_stage` has it
 
     def now() -> datetime:
         return datetime.now(UTC)

@@ -7,6 +7,7 @@ are empty. Each question is asked for spans that nobody asked for before, first 
 """
 
 import argparse
+import gc
 import os
 import random
 import tempfile
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--store", action="append", metavar="ADDRESS")
     parser.add_argument("--only", default="", help="questions whose name holds this")
     options = parser.parse_args()
+    gc.set_threshold(50_000)  # as `cli.stages.run_stage` has it
     with tempfile.TemporaryDirectory() as folder:
         for url in options.store or [make(Path(folder)) for make in STORES.values()]:
             asked(url, options)

@@ -252,6 +252,12 @@ def each(column: Any) -> sa.FromClause:
     return sa.select(found.c.value).where(found.c.value.is_not(None)).subquery()
 
 
+def of_all_series(store: Store) -> sa.ColumnElement[bool]:
+    """Asks nothing of a window; said, it lets SQLite read the windows of a span series by series, as they stand."""
+    w = schema.windows.c
+    return w.series.in_(sa.select(each(w.series).c.value)) if store.sqlite else sa.true()
+
+
 def bin_of(store: Store, time: Any, width_s: int) -> sa.ColumnElement[int]:
     """Which span of `width_s` seconds a time falls in, counted from 1970; the store sums up by it."""
     if store.sqlite:
@@ -299,7 +305,7 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
             sa.func.sum(w.negative).label("negative"),
             sa.cast(sa.func.sum(w.score_sum_e4), sa.BigInteger).label("total"),  # PostgreSQL's is a numeric
         )
-        .where(w.length_s == length_s, w.start >= begin, w.start < now)
+        .where(of_all_series(store), w.length_s == length_s, w.start >= begin, w.start < now)
         .group_by(w.series, "bin")
     )
     frame = fetch(store, query)

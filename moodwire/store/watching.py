@@ -163,7 +163,7 @@ def usual(store: Store, start: datetime, end: datetime) -> dict[str, float]:
     start, end = floor_time(start, HOUR_S), floor_time(end, HOUR_S)
     query = (
         sa.select(w.series, sa.func.sum(w.stories), sa.func.sum(w.score_sum_e4))
-        .where(w.length_s == HOUR_S, w.start >= start, w.start < end)
+        .where(queries.of_all_series(store), w.length_s == HOUR_S, w.start >= start, w.start < end)
         .group_by(w.series)
     )
     with store.read() as connection:
