@@ -62,6 +62,7 @@ QUESTIONS: dict[str, Ask] = {
     "series: late": lambda store, now, end, span, rng: watching.revised(store, "all", end - span, end, SPANS[span]),
     "series: expected": lambda store, now, end, span, rng: expected(store, "all", end - span - DAY, end),
     "series: stories": lambda store, now, end, span, rng: find(store, Filter(_company(rng)), end - span, end, 300),
+    "series: others": lambda store, now, end, span, rng: queries.busiest(store, end, span),
     "series: sources": lambda store, now, end, span, rng: watching.sources(store),
     "crossed: course": lambda store, now, end, span, rng: course(
         store, f"{_topic(rng)}+{_company(rng)}", end - span, end, SPANS[span]

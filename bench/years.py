@@ -108,9 +108,10 @@ def _roll(store: Store) -> None:
     )
     totals = ", ".join(f"sum({name})" for name in names.split(", "))
     into = f"INSERT INTO windows (series, length_s, start, {names}) "
+    order = "" if store.sqlite else " ORDER BY start"  # as they stand in PostgreSQL where they came one by one
     with store.write() as connection:
         connection.exec_driver_sql(
-            f"{into} SELECT series, {WINDOW_S}, start, {sums} FROM counted GROUP BY series, start"
+            f"{into} SELECT series, {WINDOW_S}, start, {sums} FROM counted GROUP BY series, start{order}"
         )
         below = WINDOW_S
         for length_s in ROLLUPS_S:
@@ -118,7 +119,7 @@ def _roll(store: Store) -> None:
             if not store.sqlite:
                 bin_ = f"to_timestamp(floor(extract(epoch FROM start) / {length_s}) * {length_s})"
             connection.exec_driver_sql(
-                f"{into} SELECT series, {length_s}, {bin_}, {totals} FROM windows "
-                f"WHERE length_s = {below} GROUP BY series, {bin_}"
+                f"{into} SELECT series, {length_s}, {bin_} AS start, {totals} FROM windows "
+                f"WHERE length_s = {below} GROUP BY series, {bin_}{order}"
             )
             below = length_s

@@ -216,8 +216,8 @@ def named(path: str | None) -> str:
 def known_series(data: Data, now: datetime, view: View) -> list[dict[str, str]]:
     """What there were stories of, busiest first, as choices."""
     begin, end = view.times(now)
-    table = data.ask_at(now, queries.overview, end, end - begin).sort_values("stories", ascending=False)
-    return [{"value": name, "label": pretty(name, data.names)} for name in table["series"]]
+    names = data.ask_at(now, queries.busiest, end, end - begin)
+    return [{"value": name, "label": pretty(name, data.names)} for name in names]
 
 
 def totals(frame: pd.DataFrame, view: View, usual: float | None) -> list[Any]:

@@ -289,8 +289,7 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
     w = schema.windows.c
     begin = now - 2 * span
     width_s = max(int(span.total_seconds()) // bins, 60)
-    # The coarsest that blurs a bin's edges by no more than a 7th of it.
-    length_s = max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or 7 * length <= width_s)
+    length_s = _length_for(width_s)
     if store.sqlite:  # the store sums up, so that a year's windows are not carried here
         age = sa.literal(micros(now)) - sa.cast(w.start, sa.BigInteger) - 1
         bin_ = sa.cast(age // (width_s * 1_000_000), sa.Integer).label("bin")
@@ -334,6 +333,26 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
             "volume": stories_[:, bins - 1 :: -1].astype(int).tolist(),
         }
     )
+
+
+def busiest(store: Store, now: datetime, span: timedelta) -> list[str]:
+    """The series with stories in the last two spans, those with most in the last one first."""
+    w = schema.windows.c
+    length_s = _length_for(int(span.total_seconds()))
+    many = sa.func.coalesce(sa.func.sum(w.stories).filter(w.start >= now - span), 0)
+    query = (
+        sa.select(w.series)
+        .where(of_all_series(store), w.length_s == length_s, w.start >= now - 2 * span, w.start < now)
+        .group_by(w.series)
+        .order_by(many.desc(), w.series)
+    )
+    with store.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def _length_for(width_s: int) -> int:
+    """The length of the coarsest windows that blur the edges of a span so wide by no more than a 7th of it."""
+    return max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or 7 * length <= width_s)
 
 
 def open_incidents(store: Store) -> list[Alert]:
