@@ -299,7 +299,7 @@ def crowd(chrome: Chrome, url: str, process: psutil.Process, store: Store, count
 
 
 async def ask(url: str, bodies: Sequence[str], count: int, seconds: float) -> list[float]:
-    """Milliseconds of each answer. By bare connections, one a request of a page: a client would cost more than it asks."""
+    """Milliseconds of each answer. By bare connections, one a request of a page: a client would cost more than it."""
     took: list[float] = []
     place = urlsplit(url)
     assert place.hostname
