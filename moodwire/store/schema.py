@@ -179,8 +179,7 @@ windows = sa.Table(
     sa.Column("fresh_positive", sa.Integer, nullable=False),
     sa.Column("score_sum_e4", sa.BigInteger, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
-    sa.Index("windows_start", "start"),
-    sa.Index("windows_length", "length_s", "start"),  # every series' rollups of a span
+    sa.Index("windows_length", "length_s", "start"),  # every series' windows of a span
     sqlite_with_rowid=False,
 )
 
