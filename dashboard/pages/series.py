@@ -54,7 +54,7 @@ def layout(path: str, data: Data) -> Any:
                     maxValues=COMPARED - 1,
                     limit=50,
                     size="xs",
-                    style={"flex": "1 1 280px", "maxWidth": 620},
+                    className="wide",
                     **called("compare with up to five other series"),
                 ),
                 dmc.Select(
