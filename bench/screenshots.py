@@ -46,7 +46,7 @@ def main() -> None:
                 wait = WebDriverWait(driver, 60)
                 wait.until(lambda d, ready=ready: d.find_elements(By.CSS_SELECTOR, ready))
                 if name == "rules":
-                    driver.find_element(By.ID, "try-go").click()
+                    driver.execute_script("document.getElementById('try-go').click()")
                     wait.until(lambda d: d.find_elements(By.CSS_SELECTOR, "#try-found table"))
                 wait.until(lambda d: d.execute_script(SETTLED))
                 target = options.out / f"{name}{size}.png"

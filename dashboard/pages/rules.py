@@ -35,6 +35,7 @@ Tried = Rule | AnyStoryRule
 PAST = timedelta(weeks=4)
 WAITS = "Asked; it waits for the alarms (is the stage `alerts` running?)."
 LISTED = 12  # incidents of a rule
+NUMBER = "figure-cell"
 
 
 def layout(path: str, data: Data) -> Any:
@@ -175,14 +176,14 @@ def how_far(part: str) -> Any:
 
 
 def outcome(found: Trial, names: dict[str, str], view: View) -> list[Any]:
-    heads = ("Rule", "False alarms a week, set", "Alarms", "A week", "Most of")
+    heads = {"Rule": "", "False alarms a week, set": NUMBER, "Alarms": NUMBER, "A week": NUMBER, "Most of": ""}
     rows = [
         html.Tr(
             [
                 html.Th(row.rule, scope="row"),
-                html.Td(setting(row), className="figure-cell"),
-                html.Td(f"{row.alarms}", className="figure-cell"),
-                html.Td(f"{row.weekly:.2f}", className="figure-cell"),
+                html.Td(setting(row), className=NUMBER),
+                html.Td(f"{row.alarms}", className=NUMBER),
+                html.Td(f"{row.weekly:.2f}", className=NUMBER),
                 html.Td(", ".join(f"{pretty(name, names)} {count}" for name, count in row.series[:3]) or "–"),
             ],
             className="own" if row.own else "",
@@ -208,7 +209,10 @@ def outcome(found: Trial, names: dict[str, str], view: View) -> list[Any]:
         ),
         html.Div(
             html.Table(
-                [html.Thead(html.Tr([html.Th(head, scope="col") for head in heads])), html.Tbody(rows)],
+                [
+                    html.Thead(html.Tr([html.Th(head, scope="col", className=kind) for head, kind in heads.items()])),
+                    html.Tbody(rows),
+                ],
                 className="plain",
             ),
             className="scrolled",
