@@ -294,7 +294,8 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
         age = sa.literal(micros(now)) - sa.cast(w.start, sa.BigInteger) - 1
         bin_ = sa.cast(age // (width_s * 1_000_000), sa.Integer).label("bin")
     else:
-        age_s = sa.func.date_part("epoch", sa.literal(now) - w.start)  # as a float, which is quicker than `extract`
+        # As a float, which is quicker than `extract`; what began just a span ago is in the span.
+        age_s = sa.func.date_part("epoch", sa.literal(now) - w.start) - 1e-6
         bin_ = sa.cast(sa.func.floor(age_s / width_s), sa.Integer).label("bin")
     query = (
         sa.select(
