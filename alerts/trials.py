@@ -4,18 +4,19 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from alerts.backtest import Alarm, Story, Summary, summaries
-from alerts.backtest import run as decide
+from alerts.backtest import Alarm, AnyTried, Copy, Story, Summary, run_plain, summaries
+from alerts.backtest import run as run_surge
 from alerts.watch import Watch
 from moodwire.records import EPOCH, from_seconds, seconds
-from moodwire.settings import Rule
+from moodwire.settings import AnyStoryRule, ArticleRule, Rule
 from moodwire.stage import Context
 from moodwire.store.commands import LOOK_S, Backtest, Given, done, obey, say
 from moodwire.store.db import Store
-from moodwire.store.detection import fresh_stories
+from moodwire.store.detection import fresh_copies, fresh_stories
 from moodwire.trial import Trial, TrialAlarm, TrialSetting
 
 STAGE = "backtests"  # of the alarms
@@ -24,6 +25,7 @@ NICE = 10  # live alarms come first
 STEPS = 50  # that progress is told in
 SHOWN = 200  # alarms
 MOST_SERIES = 8
+T = TypeVar("T")
 
 
 def run(context: Context) -> None:
@@ -60,36 +62,85 @@ def work(url: str, seq: int, word: bytes, fresh_s: float) -> None:
 def trial(store: Store, command: Backtest, fresh_s: float, tell: Callable[[str], None]) -> str:
     """A Trial as JSON, or in words why there is none. tell: is told how far it is, as `0.42`."""
     rules, start, end = command.rules, command.start, command.end
-    stories = stories_for(store, rules, fresh_s, start, end)
-    if not stories:
+    past = past_of(store, rules, fresh_s, start, end)
+    if not past.seen_s:
         return "there is no fresh news in that time"
     first, last = seconds(start), seconds(end)
-    counted = sum(story.series == "all" and story.seen_s >= first for story in stories)
-    told = decide(rules, _telling(stories, tell), fresh_s, TICK_S, last)
-    alarms = [alarm for alarm in told if alarm.at_s >= first]
+    alarms = [alarm for alarm in alarms_of(rules, past, fresh_s, last, tell) if alarm.at_s >= first]
     found = Trial(
         start=start,
         end=end,
-        stories=counted,
+        stories=sum(seen_s >= first for seen_s in past.seen_s),
         settings=tuple(_setting(row) for row in summaries(rules, alarms, last - first)),
         alarms=tuple(_alarm(alarm) for alarm in [each for each in alarms if each.factor == 1][-SHOWN:]),
     )
     return msgspec.json.encode(found).decode()
 
 
-def stories_for(store: Store, rules: Sequence[Rule], fresh_s: float, start: datetime, end: datetime) -> list[Story]:
-    """What a backtest of a span needs: its stories, and those before it that the rules remember."""
-    memory = timedelta(seconds=Watch(rules, fresh_s).memory_s)
-    rows = fresh_stories(store, max(start - memory, EPOCH), end)
-    return [Story(seconds(row.seen_at), row.series, seconds(row.start), row.negative) for row in rows]
+class Past(NamedTuple):
+    """What a backtest of a span needs: its news, and what the rules remember of the time before."""
+
+    stories: list[Story]  # for rules of kind surge
+    copies: list[Copy]  # for plain rules
+    seen_s: list[int]  # of the fresh stories
 
 
-def _telling(stories: Sequence[Story], tell: Callable[[str], None]) -> Iterator[Story]:
-    step = max(len(stories) // STEPS, 1)
-    for at, story in enumerate(stories):
-        if at % step == 0:
-            tell(f"{at / len(stories):.2f}")
-        yield story
+def past_of(store: Store, rules: Sequence[AnyTried], fresh_s: float, start: datetime, end: datetime) -> Past:
+    fresh = timedelta(seconds=fresh_s)
+    surges, plain = kinds(rules)
+    stories: list[Story] = []
+    copies: list[Copy] = []
+    if surges:
+        memory = timedelta(seconds=Watch(surges, fresh_s).memory_s)
+        rows = fresh_stories(store, max(start - memory, EPOCH), end, fresh)
+        stories = [Story(seconds(row.seen_at), row.series, seconds(row.start), row.negative) for row in rows]
+    if plain:
+        memory = timedelta(seconds=max(rule.window_s + rule.pending_s + rule.cooldown_s for rule in plain))
+        names = {"all", *(name for rule in plain for name in rule.series)}
+        names |= {f"topic:{rule.topic}" for rule in plain if isinstance(rule, ArticleRule)}
+        copies = [
+            Copy(
+                seconds(row.seen_at), row.series, seconds(row.start), row.story_id, row.source, row.label,
+                row.score_e4 / 1e4, row.first_story,
+            )
+            for row in fresh_copies(store, names, max(start - memory, EPOCH), end, fresh)
+        ]  # fmt: skip
+    seen_s = [story.seen_s for story in stories if story.series == "all"]
+    seen_s = seen_s or [copy.seen_s for copy in copies if copy.series == "all" and copy.first]
+    return Past(stories, copies, seen_s)
+
+
+def alarms_of(
+    rules: Sequence[AnyTried], past: Past, fresh_s: float, end_s: int, tell: Callable[[str], None]
+) -> list[Alarm]:
+    """tell: is told how far it is, as `0.42`."""
+    surges, plain = kinds(rules)
+    told = _Told(len(past.stories) + len(past.copies), tell)
+    alarms = run_surge(surges, told.telling(past.stories), fresh_s, TICK_S, end_s) if surges else []
+    alarms += run_plain(plain, told.telling(past.copies), TICK_S, end_s) if plain else []
+    return sorted(alarms, key=lambda alarm: alarm.at_s)
+
+
+def kinds(rules: Sequence[AnyTried]) -> tuple[list[Rule], list[AnyStoryRule]]:
+    """Those of kind surge, and the plain ones."""
+    return [rule for rule in rules if isinstance(rule, Rule)], [rule for rule in rules if not isinstance(rule, Rule)]
+
+
+class _Told:
+    """Tells how far a backtest is."""
+
+    def __init__(self, total: int, tell: Callable[[str], None]) -> None:
+        self._total = total
+        self._tell = tell
+        self._done = 0
+
+    def telling(self, items: Sequence[T]) -> Iterator[T]:
+        step = max(self._total // STEPS, 1)
+        for item in items:
+            if self._done % step == 0:
+                self._tell(f"{self._done / self._total:.2f}")
+            self._done += 1
+            yield item
 
 
 def _setting(row: Summary) -> TrialSetting:

@@ -12,9 +12,11 @@ Prints Markdown.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,62 +28,37 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-import httpx
 import numpy as np
 import psutil
 import sqlalchemy as sa
-from msgspec.structs import replace
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from bench import years
 from bench.browser import browser
 from dashboard import stage
-from moodwire.labels import TOPIC_NAMES
-from moodwire.records import Scored, Sentiment, Series, Topic, encode
+from moodwire.records import Scored, Sentiment, Series, Topic
 from moodwire.settings import Company, Dashboard, Place, Rule, Settings, Watchlist
 from moodwire.stage import Context
 from moodwire.store import schema
 from moodwire.store.articles import Draft, store_articles
-from moodwire.store.db import Store, insert_absent
+from moodwire.store.db import Store
 from moodwire.store.health import Pulse, stage_health
 from moodwire.store.scores import store_scores
-from moodwire.store.windows import ROLLUPS_S, save_positions, store_windows
+from moodwire.store.windows import load_positions, save_positions, store_windows
 from moodwire.stream.embedded import EmbeddedLog
 from trends.count import Totals, window_of
 
-COMPANIES, TOPICS = 300, sorted(TOPIC_NAMES)[:12]
-SOURCES = [f"Source {n}" for n in range(40)]
-WORDS = tuple(
-    [
-        "bank",
-        "oil",
-        "profit",
-        "recall",
-        "court",
-        "merger",
-        "shares",
-        "falls",
-        "rises",
-        "wins",
-        "sues",
-        "bond",
-        "rate",
-        "chip",
-        "airline",
-        "steel",
-        "drug",
-        "loan",
-    ]
-)
-CHUNK = 20_000
 RATE = 20  # articles a second
 SHOWN_AT_ONCE = 5  # articles of one moment, of which the first stand on top
 SETTINGS = Settings(
     dashboard=Dashboard(port=0),
-    watchlist=Watchlist(companies=tuple(Company(symbol=f"C{n}", names=(f"Company {n}",)) for n in range(COMPANIES))),
+    watchlist=Watchlist(
+        companies=tuple(Company(symbol=f"C{n}", names=(f"Company {n}",)) for n in range(years.COMPANIES))
+    ),
     rules=(Rule(name="companies"),),
 )
 PAGES = ("overview", "series", "compare", "crossed", "incidents", "search", "label", "rules", "health", "story")
@@ -105,13 +82,11 @@ def main() -> None:
     load = os.getloadavg()[0]
     store = opened(options)
     began = time.monotonic()
-    with store.read() as connection:
-        held = connection.execute(sa.select(sa.func.count()).select_from(schema.scores)).scalar_one()
-    if not held:
-        fill(store, options.scores, timedelta(days=options.days))
+    if years.newest(store) is None:
+        years.fill(store, options.scores, datetime.now(UTC), timedelta(days=options.days))
     kind = "SQLite" if store.sqlite else "PostgreSQL"
     took = time.monotonic() - began
-    print(f"{kind}, {held or options.scores:,} scores over {options.days:g} days (filled in {took:.0f} s); ", end="")
+    print(f"{kind}, {options.scores:,} scores over {options.days:g} days (filled in {took:.0f} s); ", end="")
     print(f"{os.cpu_count()} cores, load {load:.1f} before\n", flush=True)
     with served(store, options.work) as (url, process), browser() as chrome:
         pages(chrome, url, options.visits, options.days)
@@ -133,6 +108,7 @@ def opened(options: argparse.Namespace) -> Store:
 def serve(url: str, work: Path) -> None:
     """The dashboard's stage over a store, until the parent is gone."""
     store, parent = Store(url), os.getppid()
+    gc.set_threshold(50_000)  # as `cli.stages.run_stage` has it
 
     def now() -> datetime:
         return datetime.now(UTC)
@@ -166,103 +142,15 @@ def served(store: Store, work: Path) -> Iterator[tuple[str, psutil.Process]]:
             process.terminate()
 
 
-def fill(store: Store, count: int, past: timedelta) -> None:
-    """Articles, scores and counted rows as classifiers leave them; windows and rollups from these by the store."""
-    rng = np.random.default_rng(1)
-    end = datetime.now(UTC)
-    times = np.sort(rng.uniform(0, past.total_seconds(), count))
-    months = [end - past + timedelta(days=n) for n in range(0, past.days + 30, 15)]
-    for table in (schema.articles, schema.scores, schema.counted):
-        store.make_room(table, months)
-    titles = [" ".join(rng.choice(WORDS, 7)) for _ in range(4999)]
-    for begin in range(0, count, CHUNK):
-        articles, scores, counted = [], [], []
-        moods, luck = rng.dirichlet((1, 2, 1), CHUNK), rng.random(CHUNK)
-        for n in range(begin, min(begin + CHUNK, count)):
-            record = invented(n, end - past + timedelta(seconds=float(times[n])), moods[n - begin], luck[n - begin])
-            articles.append(article_row(record, titles[n % len(titles)]))
-            scores.append(score_row(record))
-            counted += counted_rows(record)
-        with store.write() as connection:
-            insert_absent(connection, schema.articles, articles)
-            insert_absent(connection, schema.scores, scores)
-            insert_absent(connection, schema.counted, counted)
-    roll(store)
-    with store.write() as connection:
-        save_positions(connection, "trends", end, {0: count})
-        if not store.sqlite:
-            connection.exec_driver_sql("analyze")
-
-
-def invented(n: int, at: datetime, mood: Sequence[float], luck: float) -> Scored:
-    sentiment = Sentiment(*(float(part) for part in mood))
-    topic = TOPICS[n % len(TOPICS)]
-    company = f"C{int(COMPANIES * luck**3)}"  # some have much more news than others
-    names = ["all", f"topic:{topic}", *([f"entity:{company}"] if n % 5 < 3 else [])]
-    score = round(sentiment.score * 10_000)
+def invented(n: int, at: datetime) -> Scored:
+    sentiment = Sentiment(0.1, 0.8, 0.1)
+    topic = years.TOPICS[n % len(years.TOPICS)]
+    names = ("all", f"topic:{topic}", f"entity:{years.company(n % 100 / 100)}")
     return Scored(
-        id=f"n{n}", revision=1, source=SOURCES[n % len(SOURCES)], story_id=f"n{n}", published_at=at, seen_at=at,
-        partition=0, offset=n, model="bench@1+0", sentiment=sentiment, topics=(Topic(topic, 0.9),), entities=(),
-        series=tuple(Series(name, sentiment.label, score) for name in names), scored_at=at, replayed=True,
+        id=f"live{n}", revision=1, source=f"Source {n % years.SOURCES}", story_id=f"live{n}", published_at=at,
+        seen_at=at, partition=0, offset=n, model="bench@1+0", sentiment=sentiment, topics=(Topic(topic, 0.9),),
+        entities=(), series=tuple(Series(name, sentiment.label, 0) for name in names), scored_at=at, replayed=False,
     )  # fmt: skip
-
-
-def article_row(record: Scored, words: str) -> dict[str, Any]:
-    return {
-        "id": record.id, "revision": 1, "source": record.source, "url": f"https://news.example/{record.id}",
-        "title": f"{words} {record.offset}", "body": f"{words} {words}", "language": "en",
-        "published_at": record.published_at, "seen_at": record.seen_at, "story_id": record.story_id, "tickers": "",
-        "replayed": True, "date_note": "", "content_hash": record.id,
-    }  # fmt: skip
-
-
-def score_row(record: Scored) -> dict[str, Any]:
-    mood = record.sentiment
-    return {
-        "id": record.id, "revision": 1, "model": record.model, "source": record.source, "story_id": record.story_id,
-        "published_at": record.published_at, "seen_at": record.seen_at, "p_negative": mood.negative,
-        "p_neutral": mood.neutral, "p_positive": mood.positive, "score": mood.score, "topic": record.topics[0].name,
-        "p_topic": 0.9, "record": encode(record), "scored_at": record.scored_at, "known_at": record.seen_at,
-    }  # fmt: skip
-
-
-def counted_rows(record: Scored) -> list[dict[str, Any]]:
-    start = record.published_at.replace(second=0, microsecond=0)
-    label = {"negative": -1, "neutral": 0, "positive": 1}[record.sentiment.label]
-    return [
-        {
-            "series": series.name, "start": start, "partition": 0, "offset": record.offset, "id": record.id,
-            "revision": 1, "story_id": record.story_id, "label": label, "score_e4": series.score_e4, "fresh": True,
-            "first_article": True, "first_story": True,
-        }
-        for series in record.series
-    ]  # fmt: skip
-
-
-def roll(store: Store) -> None:
-    names = [c.name for c in schema.windows.c if c.name not in {"series", "length_s", "start"}]
-    one = (
-        "count(*), count(*), sum(case when label = -1 then 1 else 0 end), sum(case when label = 0 then 1 else 0 end), "
-    )
-    one += "sum(case when label = 1 then 1 else 0 end)"
-    fresh = one.partition(", ")[2]
-    columns = f"series, length_s, start, {', '.join(names)}"
-    with store.write() as connection:
-        connection.exec_driver_sql(
-            f"insert into windows ({columns}) select series, 60, start, {one}, {fresh}, sum(score_e4), count(*) "
-            "from counted group by series, start"
-        )
-        for length in ROLLUPS_S:
-            bin_ = (
-                f"start / {length}000000 * {length}000000"
-                if store.sqlite
-                else f"to_timestamp(floor(extract(epoch from start) / {length}) * {length})"
-            )
-            sums = ", ".join(f"sum({name})" for name in names)
-            connection.exec_driver_sql(
-                f"insert into windows ({columns}) select series, {length}, {bin_}, {sums} from windows "
-                f"where length_s = 60 group by series, {bin_}"
-            )
 
 
 def address(page: str, rng: random.Random, past_days: float) -> str:
@@ -270,14 +158,14 @@ def address(page: str, rng: random.Random, past_days: float) -> str:
     end = datetime.now(UTC) - timedelta(seconds=86_400 * rng.uniform(0, 0.9 * past_days))
     begin = end - timedelta(days=rng.choice((1, 2, 7, 14)))
     span = f"?from={begin:%Y-%m-%dT%H:%M:%SZ}&to={end:%Y-%m-%dT%H:%M:%SZ}"
-    company, topic = f"entity:C{rng.randrange(COMPANIES)}", f"topic:{rng.choice(TOPICS)}"
+    company, topic = f"entity:{years.company(rng.random())}", f"topic:{rng.choice(years.TOPICS)}"
     return {
         "overview": f"/{span}",
         "series": f"/series/{quote(rng.choice((company, topic, 'all')), safe='')}{span}",
         "compare": f"/series/all{span}&also={company}&also={topic}&also=entity:C1&also=entity:C2&also=entity:C3",
         "crossed": f"/series/{quote(f'{topic}+{company}', safe='')}{span}",
         "incidents": f"/incidents{span}",
-        "search": f"/search{span}&words={rng.choice(WORDS)}+{rng.choice(WORDS)}",
+        "search": f"/search{span}&words=w{rng.randrange(100)}+w{rng.randrange(300)}",
         "label": "/label",
         "rules": "/rules",
         "health": "/health",
@@ -356,8 +244,7 @@ def pixels(chrome: Chrome, url: str, store: Store, seconds: float) -> None:
 
 def write_live(store: Store, seconds: float) -> list[tuple[int, float]]:
     """Twenty articles a second, as the stages leave them; returns number and time of commit of each."""
-    with store.read() as connection:
-        newest = connection.execute(sa.select(sa.func.max(schema.counted.c.offset))).scalar_one()
+    newest = load_positions(store, "trends")[1][0]
     written = []
     began, batch = time.monotonic(), 5
     for round_ in range(round(seconds * RATE / batch)):
@@ -365,9 +252,7 @@ def write_live(store: Store, seconds: float) -> list[tuple[int, float]]:
         records, windows = [], []
         for n in range(batch):
             number = newest + 1 + round_ * batch + n
-            record = replace(
-                invented(number, at, (0.1, 0.8, 0.1), 0.5), replayed=False, id=f"live{number}", story_id=f"live{number}"
-            )
+            record = invented(number, at)
             draft = Draft(record.id, record.source, "https://news.example/x", f"live {number}", "", "en", at, at)
             store_articles(store, [draft], lambda new: new.id)
             records.append(record)
@@ -414,23 +299,32 @@ def crowd(chrome: Chrome, url: str, process: psutil.Process, store: Store, count
 
 
 async def ask(url: str, bodies: Sequence[str], count: int, seconds: float) -> list[float]:
+    """Milliseconds of each answer. By bare connections, one a request of a page: a client would cost more than it."""
     took: list[float] = []
-    limits = httpx.Limits(max_connections=count * 2)
-    headers = {"Content-Type": "application/json", "Origin": url}
-    async with httpx.AsyncClient(timeout=60, limits=limits) as client:
+    place = urlsplit(url)
+    assert place.hostname
+    lines = [await asyncio.open_connection(place.hostname, place.port, limit=2**22) for _ in range(count * len(bodies))]
 
-        async def one(body: str) -> None:
-            began = time.monotonic()
-            answer = await client.post(f"{url}/_dash-update-component", content=body, headers=headers)
-            assert answer.status_code in {200, 204}, answer.text
-            took.append((time.monotonic() - began) * 1000)
+    async def one(line: tuple[asyncio.StreamReader, asyncio.StreamWriter], body: bytes) -> None:
+        reader, writer = line
+        began = time.monotonic()
+        head = f"POST /_dash-update-component HTTP/1.1\r\nHost: {place.netloc}\r\nOrigin: {url}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        told = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        assert told.split()[1] in {"200", "204"}, told
+        length = re.search(r"content-length: (\d+)", told)
+        await reader.readexactly(int(length.group(1)) if length else 0)
+        took.append((time.monotonic() - began) * 1000)
 
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            began, beat = time.monotonic(), datetime.now(UTC).isoformat()
-            beaten = [with_beat(body, beat) for body in bodies]
-            await asyncio.gather(*(one(body) for body in beaten for _ in range(count)))
-            await asyncio.sleep(max(began + 1 - time.monotonic(), 0))
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        began, beat = time.monotonic(), datetime.now(UTC).isoformat()
+        beaten = [with_beat(body, beat).encode() for _ in range(count) for body in bodies]
+        await asyncio.gather(*map(one, lines, beaten))
+        await asyncio.sleep(max(began + 1 - time.monotonic(), 0))
+    for _, writer in lines:
+        writer.close()
     return took
 
 

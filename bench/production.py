@@ -1,9 +1,9 @@
-"""What the flow does on Kafka and PostgreSQL, what the stores do, and how fast a stopped classifier catches up.
+"""What the flow does on Kafka and PostgreSQL, how fast is written, and how fast a stopped classifier catches up.
 
-./run bench production [flow] [writes] [queries] [recovery]     all of them, if none is named
-    [--articles 50000] [--scores 5000000] [--stop 60] [--engine auto]
+./run bench production [flow] [writes] [recovery]     all of them, if none is named
+    [--articles 50000] [--stop 60] [--engine auto]
 
-Kafka and PostgreSQL are those of the tests, on loopback.
+Kafka and PostgreSQL are those of the tests, on loopback. What the pages ask: `./run bench queries`.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 from kafka import KafkaConsumer, TopicPartition
 
@@ -30,29 +29,24 @@ from cli.replay import drained
 from cli.stages import open_log, open_store
 from cli.supervisor import Supervisor, command
 from moodwire.configfile import load
-from moodwire.records import WINDOW_S, encode
+from moodwire.records import encode
 from moodwire.settings import Place, Settings
-from moodwire.store import queries, schema, watching
+from moodwire.store import schema
 from moodwire.store.articles import Draft, drain, store_articles
 from moodwire.store.db import Store, insert_absent, upsert
-from moodwire.store.find import Filter, find
 from moodwire.store.health import stage_health
-from moodwire.store.partitions import after, month
-from moodwire.store.windows import ROLLUPS_S
 from moodwire.stream.kafka import KafkaLog
 from tests import services
-from tests.helpers import STORES, T0, scored
+from tests.helpers import T0, scored
 
-END = datetime(2024, 1, 1, tzinfo=UTC)  # of the two years of scores
-YEARS_S = 2 * 365 * 86_400
+END = datetime(2024, 1, 1, tzinfo=UTC)  # of the news
 STAGES = ("classifier", "trends", "alerts")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=("flow", "writes", "queries", "recovery", []), default=[])
+    parser.add_argument("parts", nargs="*", choices=("flow", "writes", "recovery", []), default=[])
     parser.add_argument("--articles", type=int, default=50_000, help="of the flow")
-    parser.add_argument("--scores", type=int, default=5_000_000, help="that the queries go over")
     parser.add_argument("--stop", type=float, default=60.0, help="seconds for which the classifier stands still")
     parser.add_argument("--engine", default="auto", help="of the recovery")
     options = parser.parse_args()
@@ -60,7 +54,6 @@ def main() -> None:
     parts: dict[str, Callable[[], None]] = {
         "flow": lambda: flow(options.articles),
         "writes": writes,
-        "queries": lambda: dashboard(options.scores),
         "recovery": lambda: recovery(options.stop, options.engine),
     }
     for part in options.parts or parts:
@@ -197,112 +190,6 @@ def per_second(store: Store, table: sa.Table, rows: list[dict[str, Any]], write:
         with store.write() as connection:
             write(connection, table, rows[at : at + 2000])
     return len(rows) / (time.perf_counter() - began)
-
-
-def dashboard(count: int) -> None:
-    """The five main queries of the pages over so many scores of two years."""
-    day, now = timedelta(days=1), END
-    asked: dict[str, Callable[[Store, int], object]] = {
-        "overview of a day": lambda store, n: queries.overview(store, now - n * day, day),
-        "course of a week, all": lambda store, n: queries.mood(store, "all", now - (n + 7) * day, now - n * day, 900),
-        "course of 90 days, a company": lambda store, n: queries.mood(
-            store, f"entity:E{n}", now - (n + 90) * day, now - n * day, 3600
-        ),
-        "newest stories": lambda store, n: queries.stories(store, None, now - (n + 1) * day, now - n * day, 50),
-        "search for two words": lambda store, n: find(
-            store, Filter(words=f"w{n} w{n + 7}"), now - (n + 30) * day, now - n * day, 50
-        ),
-    }
-    for kind, goal in (("postgresql", 150), ("sqlite", 300)):
-        with tempfile.TemporaryDirectory() as folder:
-            store = Store(STORES[kind](Path(folder)))
-            store.upgrade()
-            began = time.perf_counter()
-            fill(store, count)
-            with store.read() as connection:
-                sums = [
-                    f"{connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()} {table.name}"
-                    for table in (schema.scores, schema.counted, schema.windows)
-                ]
-            print(f"{kind}: {', '.join(sums)}, made in {time.perf_counter() - began:.0f} s", flush=True)
-            for name, ask in asked.items():
-                took = []
-                for n in range(40):
-                    began = time.perf_counter()
-                    ask(store, n)
-                    took.append(1e3 * (time.perf_counter() - began))
-                p50, p95 = np.percentile(took, [50, 95])
-                print(f"  {name}: p50 {p50:.0f} ms, p95 {p95:.0f} ms (goal {goal})", flush=True)
-            print(f"  {len(watching.sources(store))} sources")
-            store.close()
-
-
-def fill(store: Store, count: int) -> None:
-    """Two years of articles, scores, what they count for and windows, made by the store itself."""
-    begin = END - timedelta(seconds=YEARS_S)
-    at = month(begin)
-    while at < END:
-        for table in (schema.articles, schema.scores, schema.counted):
-            store.make_room(table, [at])
-        at = after(at)
-    step_us = YEARS_S * 1_000_000 // count
-    if store.sqlite:
-        numbers = f"WITH RECURSIVE g(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM g WHERE n < {count - 1}) "
-        time_of = f"({int(begin.timestamp()) * 1_000_000} + n * {step_us})"
-        minute = f"({time_of} / 60000000 * 60000000)"
-        yes, no = "1", "0"
-    else:
-        numbers = f"WITH g AS (SELECT generate_series(0, {count - 1}) AS n) "
-        time_of = f"(TIMESTAMPTZ '{begin.isoformat()}' + n * INTERVAL '{step_us} microseconds')"
-        minute = f"date_trunc('minute', {time_of})"
-        yes, no = "true", "false"
-    words = " || ' w' || ".join(f"((CAST(n AS BIGINT) * {7919 + 2 * k} / {k + 1}) % {100 * 3**k})" for k in range(5))
-    label = "(CAST(n AS BIGINT) * 2654435761 / 7 % 3 - 1)"
-    positions = "SELECT {series}, " + f"{minute}, 0, n, 'a' || n, 1, 'a' || n, {label}, 5000 * {label}, {yes}, {yes}"
-    columns = 'series, start, partition, "offset", id, revision, story_id, label, score_e4, fresh, first_article'
-    series = ("'all'", "'topic:t' || (n % 20)", "'entity:E' || (CAST(n AS BIGINT) * 7919 % 300)")
-    record = encode(scored(1, 0))
-    statements = [
-        "INSERT INTO articles (id, revision, source, url, title, body, language, published_at, seen_at, story_id, "
-        f"tickers, replayed, date_note, content_hash) {numbers} SELECT 'a' || n, 1, 's' || (n % 50), 'u' || n, "
-        f"'w' || {words}, '', 'en', {time_of}, {time_of}, 'a' || n, '', {no}, '', 'h' FROM g",
-        "INSERT INTO scores (id, revision, model, source, story_id, published_at, seen_at, p_negative, p_neutral, "
-        f"p_positive, score, topic, p_topic, record, scored_at, known_at) {numbers} SELECT 'a' || n, 1, 'm', "
-        f"'s' || (n % 50), 'a' || n, {time_of}, {time_of}, .3, .3, .4, .5 * {label}, 't', .9, :record, "
-        f"{time_of}, {time_of} FROM g",
-        *(
-            f"INSERT INTO counted ({columns}, first_story) {numbers} {positions.format(series=one)}, {yes} FROM g"
-            for one in series
-        ),
-    ]
-    for statement in statements:
-        with store.write() as connection:
-            words_of = {"record": record} if ":record" in statement else {}
-            connection.execute(sa.text(statement), words_of)
-    names = "articles, stories, negative, neutral, positive, fresh_stories, fresh_negative, fresh_neutral"
-    names += ", fresh_positive, score_sum_e4, revision"
-    sums = "count(*), count(*), {0}, {1}, {2}, count(*), {0}, {1}, {2}, sum(score_e4), count(*)".format(
-        *(f"count(*) FILTER (WHERE label = {value})" for value in (-1, 0, 1))
-    )
-    with store.write() as connection:
-        connection.exec_driver_sql(
-            f"INSERT INTO windows (series, length_s, start, {names}) "
-            f"SELECT series, {WINDOW_S}, start, {sums} FROM counted GROUP BY series, start"
-        )
-        below = WINDOW_S
-        for length_s in ROLLUPS_S:
-            if store.sqlite:
-                bin_ = f"start / {length_s * 1_000_000} * {length_s * 1_000_000}"
-            else:
-                bin_ = f"to_timestamp(floor(extract(epoch FROM start) / {length_s}) * {length_s})"
-            totals = ", ".join(f"sum({name})" for name in names.split(", "))
-            connection.exec_driver_sql(
-                f"INSERT INTO windows (series, length_s, start, {names}) SELECT series, {length_s}, {bin_}, {totals} "
-                f"FROM windows WHERE length_s = {below} GROUP BY series, {bin_}"
-            )
-            below = length_s
-    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("ANALYZE" if store.sqlite else "VACUUM ANALYZE")
 
 
 def recovery(stop_s: float, engine: str) -> None:

@@ -9,7 +9,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from bench.browser import browser
 
 PAGES = {
-    "overview": ("/?span=14d", ".js-plotly-plot .trace"),
+    "overview": ("/?span=7d", ".js-plotly-plot .trace"),
     "series": ("/series/entity%3ABRDG?span=24h", ".js-plotly-plot .trace"),
     "compare": ("/series/all?span=14d&also=topic%3Alegal&also=group%3Afinance", ".js-plotly-plot .trace"),
     "incidents": ("/incidents", ".ag-row"),
@@ -45,6 +45,9 @@ def main() -> None:
                     driver.find_element(By.CSS_SELECTOR, "#incidents .ag-row[row-index='0'] a").click()
                 wait = WebDriverWait(driver, 60)
                 wait.until(lambda d, ready=ready: d.find_elements(By.CSS_SELECTOR, ready))
+                if name == "rules":
+                    driver.execute_script("document.getElementById('try-go').click()")
+                    wait.until(lambda d: d.find_elements(By.CSS_SELECTOR, "#try-found table"))
                 wait.until(lambda d: d.execute_script(SETTLED))
                 target = options.out / f"{name}{size}.png"
                 driver.save_screenshot(str(target))

@@ -11,16 +11,15 @@ import plotly.graph_objects as go
 from rich.console import Console
 from rich.table import Table
 
-from alerts.backtest import Alarm, Summary, summaries
-from alerts.backtest import run as decide
+from alerts.backtest import Alarm, AnyTried, Summary, summaries
 from alerts.detect import length_text
-from alerts.trials import TICK_S, stories_for
+from alerts.trials import TICK_S, alarms_of, past_of
 from cli.replay import replay_files
 from cli.stages import Replay, open_store
 from cli.times import given_time
 from moodwire.errors import BadInput
 from moodwire.records import EPOCH, from_seconds, seconds
-from moodwire.settings import Place, Rule, Settings
+from moodwire.settings import Place, Settings, SilenceRule
 from moodwire.store.db import Store
 
 SHOWN = 40  # alarms in the terminal's table
@@ -60,11 +59,11 @@ def run(
             store.close()
 
 
-def chosen(settings: Settings, names: Sequence[str] | None) -> list[Rule]:
-    """The rules of these names, or all. Raises BadInput."""
-    known = {rule.name: rule for rule in settings.rules if isinstance(rule, Rule)}
+def chosen(settings: Settings, names: Sequence[str] | None) -> list[AnyTried]:
+    """The rules of these names, or all; those of kind silence hang on no news. Raises BadInput."""
+    known = {rule.name: rule for rule in settings.rules if not isinstance(rule, SilenceRule)}
     if not known:
-        raise BadInput("the configuration has no [[rules]] of kind surge; add one (moodwire.example.toml shows how)")
+        raise BadInput("the configuration has no [[rules]] about news; add one (moodwire.example.toml shows how)")
     for name in names or ():
         if name not in known:
             raise BadInput(f"there is no rule {name!r}; there are {', '.join(known)}")
@@ -74,17 +73,18 @@ def chosen(settings: Settings, names: Sequence[str] | None) -> list[Rule]:
 def report(
     store: Store,
     settings: Settings,
-    rules: Sequence[Rule],
+    rules: Sequence[AnyTried],
     start: datetime | None,
     end: datetime | None,
     page: Path | None,
 ) -> int:
-    stories = stories_for(store, rules, settings.windows.fresh_s, start or EPOCH, end or FAR)
-    if not stories:
+    past = past_of(store, rules, settings.windows.fresh_s, start or EPOCH, end or FAR)
+    if not past.seen_s:
         raise BadInput("there is no fresh news in that time; `moodwire query windows` shows what the store holds")
-    first = seconds(start) if start is not None else stories[0].seen_s
-    last = seconds(end) if end is not None else stories[-1].seen_s + TICK_S
-    alarms = [alarm for alarm in decide(rules, stories, settings.windows.fresh_s, TICK_S, last) if alarm.at_s >= first]
+    first = seconds(start) if start is not None else past.seen_s[0]
+    last = seconds(end) if end is not None else past.seen_s[-1] + TICK_S
+    found = alarms_of(rules, past, settings.windows.fresh_s, last, lambda _: None)
+    alarms = [alarm for alarm in found if alarm.at_s >= first]
     rows = summaries(rules, alarms, last - first)
     show(rows, alarms, Console())
     if page is not None:
@@ -96,8 +96,8 @@ def report(
 def show(rows: Sequence[Summary], alarms: Sequence[Alarm], console: Console) -> None:
     table = Table("rule", "false alarms a week, set", "alarms", "a week", "series", box=None, pad_edge=False)
     for row in rows:
-        own = " (as configured)" if row.factor == 1 else ""
-        table.add_row(row.rule, f"{row.per_week:g}{own}", str(row.alarms), f"{row.weekly:.2f}", _most(row, 4))
+        own = " (as configured)" if row.factor == 1 and row.per_week is not None else ""
+        table.add_row(row.rule, f"{_setting(row)}{own}", str(row.alarms), f"{row.weekly:.2f}", _most(row, 4))
     console.print(table, markup=False)
     own_alarms = [alarm for alarm in alarms if alarm.factor == 1]
     if own_alarms:
@@ -113,7 +113,7 @@ def show(rows: Sequence[Summary], alarms: Sequence[Alarm], console: Console) -> 
 def as_html(rows: Sequence[Summary], alarms: Sequence[Alarm], first: int, last: int) -> str:
     """A page that needs nothing else."""
     summary = "".join(
-        f"<tr class='{'own' if row.factor == 1 else ''}'><td>{html.escape(row.rule)}<td>{row.per_week:g}"
+        f"<tr class='{'own' if row.factor == 1 else ''}'><td>{html.escape(row.rule)}<td>{_setting(row)}"
         f"<td>{row.alarms}<td>{row.weekly:.2f}<td>{html.escape(_most(row, 8))}"
         for row in rows
     )
@@ -158,6 +158,10 @@ def figure(alarms: Sequence[Alarm], first: int, last: int) -> go.Figure:
     chart.update_xaxes(range=[_at(first), _at(last)])
     chart.update_yaxes(automargin=True, categoryorder="category descending")
     return chart
+
+
+def _setting(row: Summary) -> str:
+    return "–" if row.per_week is None else f"{row.per_week:g}"
 
 
 def _most(row: Summary, count: int) -> str:

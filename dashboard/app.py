@@ -13,7 +13,7 @@ from typing import Any
 from dash import Dash, Input, Output, html, set_props
 from starlette.exceptions import HTTPException
 
-from dashboard import export, figures, frame, guard, login
+from dashboard import export, figures, frame, guard, login, shared
 from dashboard.api import app as api
 from dashboard.api import problems
 from dashboard.data import Data
@@ -63,6 +63,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
     # Dash does this at the first request for `/` or one of its own addresses. Without it, a first request for another
     # page, a link that a colleague sent, gets a page without our assets.
     app._setup_server()  # type: ignore[no-untyped-call]
+    app.server.add_middleware(shared.Shared, outputs=shared.following(app.callback_map))
     app.server.add_middleware(  # the last one added stands before the others
         guard.Guard,
         store=store,

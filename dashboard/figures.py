@@ -26,6 +26,7 @@ LINES = (
 SURE = 1.96  # standard errors: 95% of means lie within
 SIGN_FROM = 0.15  # a cell of the heat map bears its sign from this score on
 SCORE_TICKS = {"tickvals": [-1, -0.5, 0, 0.5, 1], "ticktext": ["−1", "−½", "0", "+½", "+1"]}
+BRIDGED = 3  # points without a score that a line passes over; where there are more it breaks off
 Times = tuple[pd.Timestamp, pd.Timestamp]
 
 
@@ -128,13 +129,12 @@ def compared(courses: Sequence[tuple[str, pd.DataFrame]], revision: str, pick: T
     figure = go.Figure()
     ends: list[tuple[float, str, str]] = []
     for (name, frame), (colour, dash) in zip(courses, LINES, strict=False):
-        line = {"color": colour, "width": 1.8, "dash": dash}
+        line, kept = {"color": colour, "width": 1.8, "dash": dash}, bridged(frame["score"])
         figure.add_scatter(
-            **_spans(frame),
-            y=frame["score"],
+            **{**_spans(frame), "x": frame["start"][kept]},
+            y=frame["score"][kept],
             mode="lines+markers",
             marker={"size": 4},
-            connectgaps=True,
             line=line,
             name=escape(name),
             hovertemplate="%{y:+.2f} " + escape(name) + "<extra></extra>",
@@ -232,7 +232,7 @@ def shares(now: Sequence[float], before: Sequence[float]) -> go.Figure:
         dragmode=False,
         bargap=0.05,
         hovermode="x unified",
-        xaxis={"range": [-1, 1], "tickformat": "+.1f", "fixedrange": True},
+        xaxis={"range": [-1, 1], "fixedrange": True, **SCORE_TICKS},
         yaxis={"tickformat": ".0%", "rangemode": "tozero", "fixedrange": True, "nticks": 4},
     )
     return plain(figure, 200)
@@ -292,14 +292,28 @@ def _add_counts(figure: go.Figure, frame: pd.DataFrame) -> None:
         )
 
 
+def bridged(scores: pd.Series) -> pd.Series:
+    """Which points of a course are drawn: all but those without a score that a line may pass over."""
+    known = scores.notna()
+    missing = (~known).groupby(known.cumsum()).transform("sum")
+    kept: pd.Series = known | (missing > BRIDGED)
+    return kept
+
+
 def _add_score(figure: go.Figure, frame: pd.DataFrame) -> None:
     low, high = band(frame)
-    known = frame["score"].notna()
-    # One outline there and back, so that times without stories are bridged as the line itself is.
-    times = (frame["start"] + _step(frame) / 2)[known]
+    known, kept = frame["score"].notna(), bridged(frame["score"])
+    step = _step(frame)
+    outline: list[tuple[Any, float]] = []
+    # A piece of the band for each part that the line joins: there and back, from the begin of its first point on.
+    for _, part in frame[known].groupby((kept & ~known).cumsum()[known]):
+        times = [part["start"].iloc[0], *(part["start"] + step / 2), part["start"].iloc[-1] + step]
+        rows = [part.index[0], *part.index, part.index[-1]]
+        outline += [*zip(times, high[rows], strict=True), *zip(times[::-1], low[rows[::-1]], strict=True)]
+        outline.append((times[-1], float("nan")))
     figure.add_scatter(
-        x=pd.concat([times, times[::-1]]),
-        y=pd.concat([high[known], low[known][::-1]]),
+        x=[time for time, _ in outline],
+        y=[value for _, value in outline],
         fill="toself",
         fillcolor=BAND,
         line={"width": 0},
@@ -307,20 +321,19 @@ def _add_score(figure: go.Figure, frame: pd.DataFrame) -> None:
         hoverinfo="skip",
     )
     figure.add_scatter(
-        **_spans(frame),
-        y=frame["score"],
+        **{**_spans(frame), "x": frame["start"][kept]},
+        y=frame["score"][kept],
         mode="lines+markers",
-        connectgaps=True,
         line={"color": INK, "width": 1.6},
         marker={
             "size": 5,
-            "color": frame["score"],
+            "color": frame["score"][kept],
             "colorscale": [[0, NEGATIVE], [0.5, NEUTRAL], [1, POSITIVE]],
             "cmin": -1,
             "cmax": 1,
         },
         name="score",
-        customdata=np.column_stack([low, high]),
+        customdata=np.column_stack([low, high])[kept],
         hovertemplate="score %{y:+.2f} (%{customdata[0]:+.2f} to %{customdata[1]:+.2f})<extra></extra>",
     )
 

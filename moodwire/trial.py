@@ -16,10 +16,10 @@ class TrialAlarm(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class TrialSetting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A rule at one number of false alarms a week."""
+    """A rule at one number of false alarms a week; a plain rule as it is."""
 
     rule: str
-    per_week: float
+    per_week: float | None  # plain rules have no such setting
     own: bool  # as the rule is set
     alarms: int
     weekly: float

@@ -106,7 +106,7 @@ def register(app: Dash, data: Data) -> None:
             if len(frame) < LISTED
             else f"the newest {LISTED} incidents"
         )
-        where = f", {view.name}" if view.between else ", whenever they were"
+        where = f", {view.name}" if view.between else ", of all times"
         return incident_rows(frame, data.names, view, now), [count, where, " · ", download("incidents", view.search())]
 
     @app.callback(

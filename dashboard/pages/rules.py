@@ -17,14 +17,25 @@ from dashboard.parts import age, called, empty, heading, moment, series_link
 from dashboard.view import View, incident_path, parse, pretty
 from moodwire.errors import BadInput
 from moodwire.records import floor_time
-from moodwire.settings import AnyRule, ArticleRule, PickupRule, Rule, ScoreRule, ShareRule, SilenceRule
+from moodwire.settings import (
+    AnyRule,
+    AnyStoryRule,
+    ArticleRule,
+    PickupRule,
+    Rule,
+    ScoreRule,
+    ShareRule,
+    SilenceRule,
+)
 from moodwire.store import watching
 from moodwire.store.commands import Backtest, give_once, progress
-from moodwire.trial import Trial
+from moodwire.trial import Trial, TrialSetting
 
+Tried = Rule | AnyStoryRule
 PAST = timedelta(weeks=4)
 WAITS = "Asked; it waits for the alarms (is the stage `alerts` running?)."
 LISTED = 12  # incidents of a rule
+NUMBER = "figure-cell"
 
 
 def layout(path: str, data: Data) -> Any:
@@ -34,14 +45,14 @@ def layout(path: str, data: Data) -> Any:
         html.H1("Rules"),
         html.Div(empty("Loading …"), id="rules"),
         heading("Try a rule", "what it would have done in the past four weeks, as it is and as you change it"),
-        *tryout([rule for rule in data.settings.rules if isinstance(rule, Rule)]),
+        *tryout([rule for rule in data.settings.rules if not isinstance(rule, SilenceRule)]),
     ]
 
 
-def tryout(rules: Sequence[Rule]) -> list[Any]:
+def tryout(rules: Sequence[Tried]) -> list[Any]:
     """It stays as it is while the page around it is made anew, so that nothing typed is lost."""
     if not rules:
-        return [empty("Only rules of kind surge can be tried, and there is none.")]
+        return [empty("Rules about news can be tried, and there is none.")]
     return [
         html.Div(
             [
@@ -101,7 +112,7 @@ def register(app: Dash, data: Data) -> None:
     def go(_: int, name: str, text: str | None) -> Any:
         if not person.may("analyst"):
             return {"fault": person.REFUSED}
-        own = next(rule for rule in data.settings.rules if rule.name == name and isinstance(rule, Rule))
+        own = next(r for r in data.settings.rules if r.name == name and not isinstance(r, SilenceRule))
         end = floor_time(data.clock(), 3600)
         try:
             command = Backtest(rules=both(own, read(text or "")), start=end - PAST, end=end)
@@ -133,21 +144,22 @@ def register(app: Dash, data: Data) -> None:
         return "", outcome(found, data.names, parse(search))
 
 
-def read(text: str) -> Rule:
-    """A rule of kind surge as moodwire.toml says it. Raises BadInput."""
+def read(text: str) -> Tried:
+    """A rule about news as moodwire.toml says it. Raises BadInput."""
     try:
         raw = tomllib.loads(text)
         (rule,) = raw.get("rules", [])
         rule.setdefault("kind", "surge")
-        return msgspec.convert(rule, Rule)
+        found: Tried = msgspec.convert(rule, Tried)
+        return found
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"this is not TOML: {error}") from error
     except ValueError as error:  # msgspec's, too
         what = f"{error}".replace("`", "") if isinstance(error, msgspec.ValidationError) else "one [[rules]], please"
-        raise BadInput(f"this is no rule of kind surge: {what}") from error
+        raise BadInput(f"this is no rule that can be tried: {what}") from error
 
 
-def both(own: Rule, changed: Rule) -> tuple[Rule, ...]:
+def both(own: Tried, changed: Tried) -> tuple[Tried, ...]:
     """The rule as it is, and the changed one if it differs; names that tell them apart."""
     if changed == own:
         return (own,)
@@ -164,14 +176,14 @@ def how_far(part: str) -> Any:
 
 
 def outcome(found: Trial, names: dict[str, str], view: View) -> list[Any]:
-    heads = ("Rule", "False alarms a week, set", "Alarms", "A week", "Most of")
+    heads = {"Rule": "", "False alarms a week, set": NUMBER, "Alarms": NUMBER, "A week": NUMBER, "Most of": ""}
     rows = [
         html.Tr(
             [
                 html.Th(row.rule, scope="row"),
-                html.Td(f"{row.per_week:g}" + (" (so it is set)" if row.own else ""), className="figure-cell"),
-                html.Td(f"{row.alarms}", className="figure-cell"),
-                html.Td(f"{row.weekly:.2f}", className="figure-cell"),
+                html.Td(setting(row), className=NUMBER),
+                html.Td(f"{row.alarms}", className=NUMBER),
+                html.Td(f"{row.weekly:.2f}", className=NUMBER),
                 html.Td(", ".join(f"{pretty(name, names)} {count}" for name, count in row.series[:3]) or "–"),
             ],
             className="own" if row.own else "",
@@ -197,7 +209,10 @@ def outcome(found: Trial, names: dict[str, str], view: View) -> list[Any]:
         ),
         html.Div(
             html.Table(
-                [html.Thead(html.Tr([html.Th(head, scope="col") for head in heads])), html.Tbody(rows)],
+                [
+                    html.Thead(html.Tr([html.Th(head, scope="col", className=kind) for head, kind in heads.items()])),
+                    html.Tbody(rows),
+                ],
                 className="plain",
             ),
             className="scrolled",
@@ -206,6 +221,12 @@ def outcome(found: Trial, names: dict[str, str], view: View) -> list[Any]:
         html.Ul(lines, className="marks") if lines else empty("As they are set, none would have fired."),
         html.P(f"and {more} more", className="note") if more > 0 else None,
     ]
+
+
+def setting(row: TrialSetting) -> str:
+    if row.per_week is None:
+        return "–"
+    return f"{row.per_week:g}" + (" (so it is set)" if row.own else "")
 
 
 def section(rule: AnyRule, found: pd.DataFrame, names: dict[str, str], view: View, now: datetime) -> list[Any]:

@@ -44,29 +44,33 @@ def layout(path: str, data: Data) -> Any:
         html.Div([html.H1(pretty(name, data.names)), html.Div(id="one-now", className="lead")], className="lead"),
         html.Div(
             [
-                dmc.MultiSelect(
-                    id="also",
-                    data=[],
-                    placeholder="compare with …",
-                    searchable=True,
-                    clearable=True,
-                    hidePickedOptions=True,
-                    maxValues=COMPARED - 1,
-                    limit=50,
-                    size="xs",
-                    style={"flex": "1 1 280px", "maxWidth": 620},
-                    **called("compare with up to five other series"),
+                html.Div(
+                    dmc.MultiSelect(
+                        id="also",
+                        data=[],
+                        placeholder="compare with …",
+                        searchable=True,
+                        clearable=True,
+                        hidePickedOptions=True,
+                        maxValues=COMPARED - 1,
+                        limit=50,
+                        size="xs",
+                        **called("compare with up to five other series"),
+                    ),
+                    className="wide",
                 ),
-                dmc.Select(
-                    id="cross",
-                    data=[],
-                    placeholder="only those also about, or from …",
-                    searchable=True,
-                    clearable=True,
-                    limit=50,
-                    size="xs",
-                    style={"flex": "1 1 280px", "maxWidth": 620},
-                    **called("only stories that are also about a topic or company, or from a source"),
+                html.Div(
+                    dmc.Select(
+                        id="cross",
+                        data=[],
+                        placeholder="only those also about, or from …",
+                        searchable=True,
+                        clearable=True,
+                        limit=50,
+                        size="xs",
+                        **called("only stories that are also about a topic or company, or from a source"),
+                    ),
+                    className="wide",
                 ),
             ],
             className="choices",
@@ -216,8 +220,8 @@ def named(path: str | None) -> str:
 def known_series(data: Data, now: datetime, view: View) -> list[dict[str, str]]:
     """What there were stories of, busiest first, as choices."""
     begin, end = view.times(now)
-    table = data.ask_at(now, queries.overview, end, end - begin).sort_values("stories", ascending=False)
-    return [{"value": name, "label": pretty(name, data.names)} for name in table["series"]]
+    names = data.ask_at(now, queries.busiest, end, end - begin)
+    return [{"value": name, "label": pretty(name, data.names)} for name in names]
 
 
 def totals(frame: pd.DataFrame, view: View, usual: float | None) -> list[Any]:

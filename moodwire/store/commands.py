@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from moodwire.errors import BadInput, MoodwireError
 from moodwire.matchers import parse
-from moodwire.settings import Rule
+from moodwire.settings import AnyStoryRule, Rule
 from moodwire.store import schema
 from moodwire.store.access import note
 from moodwire.store.db import Store
@@ -58,7 +58,7 @@ class Explain(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 class Backtest(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="backtest"):
     """What rules would have said of the stored news between two times: for the alarms, in a process of its own."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule | AnyStoryRule, ...]
     start: datetime
     end: datetime
 

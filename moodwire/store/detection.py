@@ -1,13 +1,14 @@
 """What the alarms learn and keep with each tick: peaks for the calibration, and what was expected."""
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
-from moodwire.store import schema
+from moodwire.records import WINDOW_S
+from moodwire.store import queries, schema
 from moodwire.store.db import Store, upsert
 from moodwire.store.incidents import alert_of
 
@@ -78,17 +79,54 @@ class FreshStory(NamedTuple):
     negative: bool
 
 
-def fresh_stories(store: Store, since: datetime, until: datetime) -> list[FreshStory]:
-    """Fresh stories seen in [since, until), in the order in which they were seen."""
+def fresh_stories(store: Store, since: datetime, until: datetime, fresh: timedelta) -> list[FreshStory]:
+    """Fresh stories seen in [since, until), in the order in which they were seen; fresh: within this of publication."""
     c, a = schema.counted.c, schema.articles.c
-    query = (
-        sa.select(a.seen_at, c.series, c.start, c.label == -1)
-        .join_from(schema.counted, schema.articles, sa.and_(a.id == c.id, a.revision == c.revision))
-        .where(c.first_story, c.fresh, a.seen_at >= since, a.seen_at < until)
+    query = sa.select(a.seen_at, c.series, c.start, c.label == -1).where(c.first_story)
+    with store.read() as connection:
+        return [FreshStory(*row) for row in connection.execute(_fresh(query, ["*"], since, until, fresh))]
+
+
+class FreshCopy(NamedTuple):
+    """A fresh article's part in one series."""
+
+    seen_at: datetime
+    series: str
+    start: datetime  # of its window
+    story_id: str
+    source: str
+    label: int  # -1 negative, 0 neutral, 1 positive
+    score_e4: int
+    first_story: bool  # the one by which the story counts
+
+
+def fresh_copies(
+    store: Store, patterns: Collection[str], since: datetime, until: datetime, fresh: timedelta
+) -> list[FreshCopy]:
+    """Fresh articles seen in [since, until), in that order, of the series that rules name so: `all`, `entity:*`."""
+    c, a = schema.counted.c, schema.articles.c
+    columns = (a.seen_at, c.series, c.start, c.story_id, a.source, c.label, c.score_e4, c.first_story)
+    with store.read() as connection:
+        rows = connection.execute(_fresh(sa.select(*columns), patterns, since, until, fresh))
+        return [FreshCopy(*row) for row in rows]
+
+
+def _fresh(
+    query: sa.Select[Any], patterns: Collection[str], since: datetime, until: datetime, fresh: timedelta
+) -> sa.Select[Any]:
+    c, a, name = schema.counted.c, schema.articles.c, queries.each(schema.counted.c.series).c.value
+    wanted = [
+        name.startswith(pattern[:-1], autoescape=True) if pattern.endswith("*") else name == pattern
+        for pattern in patterns
+    ]
+    begin = since - fresh
+    return (
+        query.join_from(schema.counted, schema.articles, sa.and_(a.id == c.id, a.revision == c.revision))
+        .where(c.series.in_(sa.select(name).where(sa.or_(*wanted))))
+        .where(c.start >= begin - timedelta(seconds=WINDOW_S), a.published_at >= begin)
+        .where(c.fresh, a.seen_at >= since, a.seen_at < until)
         .order_by(a.seen_at, c.partition, c.offset, c.series)
     )
-    with store.read() as connection:
-        return [FreshStory(*row) for row in connection.execute(query)]
 
 
 def expected(store: Store, series: str, since: datetime, until: datetime) -> list[Expected]:

@@ -154,15 +154,18 @@ def _first_of_story(
         also = schema.counted.alias()
         place = (also.c[part] == c[part] for part in ("start", "partition", "offset"))
         joined = joined.join(also, sa.and_(also.c.series == name, *place))
+    window: Any = c.start
     if wanted.sources or wanted.words:
         id_: sa.ColumnElement[Any] = a.id
-        if store.sqlite and wanted.words and not brief:
-            id_ = a.id.concat(
-                ""
-            )  # no way from a row to its article: from the words found to their rows, few as they are
-        joined = joined.join(schema.articles, sa.and_(id_ == c.id, a.revision == c.revision))
         # The window is implied by the time of publication; said, it lets the store go from an article to its row.
-        query = query.where(c.start == queries.bin_time(store, a.published_at, WINDOW_S))
+        implied = sa.type_coerce(queries.bin_time(store, a.published_at, WINDOW_S), schema.UtcTime)
+        query = query.where(c.start == implied)
+        by_source = wanted.sources and not wanted.words and base.partition(":")[0] in {"all", "topic"}
+        if store.sqlite and (by_source or (wanted.words and not brief)):
+            # No way from a row to its article: from the words found, or from what came from the source, to their rows,
+            # few as they are.
+            id_, window = a.id.concat(""), implied
+        joined = joined.join(schema.articles, sa.and_(id_ == c.id, a.revision == c.revision))
     conditions = [c.series == base, c.first_article]
     if as_of is not None:
         conditions.append(queries.known(as_of))
@@ -172,9 +175,11 @@ def _first_of_story(
     if wanted.words:
         conditions.append(has_words(store, wanted.words, brief))
     if start is not None:
-        conditions.append(c.start >= start)
+        conditions.append(window >= start)
+        conditions += [a.published_at >= start] if wanted.sources else []
     if end is not None:
-        conditions.append(c.start < end)
+        conditions.append(window < end)
+        conditions += [a.published_at < end + timedelta(seconds=WINDOW_S)] if wanted.sources else []
     ranked = query.select_from(joined).where(*conditions).subquery()
     return sa.select(*(ranked.c[name] for name in names)).where(ranked.c.rank == 1)
 

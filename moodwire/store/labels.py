@@ -69,19 +69,24 @@ def to_label(store: Store, now: datetime, within: timedelta, limit: int) -> pd.D
 
     Columns: the article's id, revision, source, url, title, body, published_at, and the model's opinion.
     """
-    s, a = schema.scores.c, schema.articles.c
-    done = sa.select(schema.labels.c.seq).where(schema.labels.c.id == a.id, schema.labels.c.revision == a.revision)
+    s, a, given = schema.scores.c, schema.articles.c, schema.labels.c
+    done = sa.exists().where(given.id == s.id, given.revision == s.revision)
     surest = sa.case(
         (sa.and_(s.p_neutral >= s.p_negative, s.p_neutral >= s.p_positive), s.p_neutral),
         (s.p_negative >= s.p_positive, s.p_negative),
         else_=s.p_positive,
+    ).label("surest")
+    scores = (
+        sa.select(*(s[name] for name in _OF_MODEL), surest)
+        .where(s.published_at >= now - within, s.id == s.story_id, ~done)
+        .order_by(surest, s.id)
+        .limit(limit)
+        .subquery()
     )
     query = (
-        sa.select(*(s[name] for name in _OF_MODEL), a.source, a.url, a.title, a.body, a.published_at)
-        .join_from(schema.scores, schema.articles, sa.and_(a.id == s.id, a.revision == s.revision))
-        .where(s.published_at >= now - within, a.id == a.story_id, ~sa.exists(done.correlate(schema.articles)))
-        .order_by(surest, a.id)
-        .limit(limit)
+        sa.select(*(scores.c[name] for name in _OF_MODEL), a.source, a.url, a.title, a.body, a.published_at)
+        .join_from(scores, schema.articles, sa.and_(a.id == scores.c.id, a.revision == scores.c.revision))
+        .order_by(scores.c.surest, scores.c.id)
     )
     return queries.fetch(store, query)
 

@@ -242,6 +242,22 @@ def _mood_as_of(
     return filled(frame[["bin", *_COUNTS]], start, end, freq_s)
 
 
+def each(column: Any) -> sa.FromClause:
+    """A column `value`: each value of a column once, in order. For columns that an index begins with: the store goes
+    from one value to the next and never through the rows.
+    """
+    found = sa.select(sa.func.min(column).label("value")).cte("each", recursive=True)
+    above = sa.select(sa.func.min(column)).where(column > found.c.value).scalar_subquery()
+    found = found.union_all(sa.select(above).where(found.c.value.is_not(None)))
+    return sa.select(found.c.value).where(found.c.value.is_not(None)).subquery()
+
+
+def of_all_series(store: Store) -> sa.ColumnElement[bool]:
+    """Asks nothing of a window; said, it lets SQLite read the windows of a span series by series, as they stand."""
+    w = schema.windows.c
+    return w.series.in_(sa.select(each(w.series).c.value)) if store.sqlite else sa.true()
+
+
 def bin_of(store: Store, time: Any, width_s: int) -> sa.ColumnElement[int]:
     """Which span of `width_s` seconds a time falls in, counted from 1970; the store sums up by it."""
     if store.sqlite:
@@ -273,51 +289,71 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
     w = schema.windows.c
     begin = now - 2 * span
     width_s = max(int(span.total_seconds()) // bins, 60)
-    # The coarsest that blurs a bin's edges by no more than a 7th of it.
-    length_s = max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or 7 * length <= width_s)
+    length_s = _length_for(width_s)
     if store.sqlite:  # the store sums up, so that a year's windows are not carried here
         age = sa.literal(micros(now)) - sa.cast(w.start, sa.BigInteger) - 1
         bin_ = sa.cast(age // (width_s * 1_000_000), sa.Integer).label("bin")
     else:
-        bin_ = sa.cast(sa.func.floor(sa.func.extract("epoch", sa.literal(now) - w.start) / width_s), sa.Integer).label(
-            "bin"
-        )
+        # As a float, which is quicker than `extract`; what began just a span ago is in the span.
+        age_s = sa.func.date_part("epoch", sa.literal(now) - w.start) - 1e-6
+        bin_ = sa.cast(sa.func.floor(age_s / width_s), sa.Integer).label("bin")
     query = (
         sa.select(
             w.series,
             bin_,
             sa.func.sum(w.stories).label("stories"),
             sa.func.sum(w.negative).label("negative"),
-            sa.func.sum(w.score_sum_e4).label("total"),
+            sa.cast(sa.func.sum(w.score_sum_e4), sa.BigInteger).label("total"),  # PostgreSQL's is a numeric
         )
-        .where(w.length_s == length_s, w.start >= begin, w.start < now)
+        .where(of_all_series(store), w.length_s == length_s, w.start >= begin, w.start < now)
         .group_by(w.series, "bin")
     )
     frame = fetch(store, query)
-    rows = []
-    for series, group in frame.groupby("series"):
-        stories_ = np.zeros(2 * bins)
-        totals = np.zeros(2 * bins)
-        negative = np.zeros(2 * bins)
-        at = group["bin"].to_numpy().clip(0, 2 * bins - 1)
-        np.add.at(stories_, at, group["stories"].to_numpy(dtype=float))
-        np.add.at(totals, at, group["total"].to_numpy(dtype=float))
-        np.add.at(negative, at, group["negative"].to_numpy(dtype=float))
-        now_score, before = _mean(totals[:bins], stories_[:bins]), _mean(totals[bins:], stories_[bins:])
-        if stories_[bins:].sum() < COMPARABLE:
-            before = float("nan")
-        rows.append(
-            {
-                "series": series,
-                "score": now_score,
-                "change": now_score - before,
-                "stories": int(stories_[:bins].sum()),
-                "negative": int(negative[:bins].sum()),
-                "trend": [_mean(t, n) for t, n in zip(totals[bins - 1 :: -1], stories_[bins - 1 :: -1], strict=True)],
-                "volume": stories_[bins - 1 :: -1].astype(int).tolist(),
-            }
-        )
-    return pd.DataFrame(rows, columns=["series", "score", "change", "stories", "negative", "trend", "volume"])
+    code, names = pd.factorize(frame["series"], sort=True)
+    at = frame["bin"].to_numpy(dtype=int).clip(0, 2 * bins - 1)
+
+    def of(column: str) -> Any:
+        """A row a series, its bins from the newest to the oldest."""
+        values = frame[column].to_numpy(dtype=float)
+        return np.bincount(code * 2 * bins + at, values, len(names) * 2 * bins).reshape(len(names), 2 * bins)
+
+    stories_, totals, negative = of("stories"), of("total"), of("negative")
+    counts_ = stories_[:, :bins].sum(axis=1)
+    score = _means(totals[:, :bins].sum(axis=1), counts_)
+    earlier = stories_[:, bins:].sum(axis=1)
+    before = np.where(earlier < COMPARABLE, np.nan, _means(totals[:, bins:].sum(axis=1), earlier))
+    trend = _means(totals, stories_)[:, bins - 1 :: -1]
+    return pd.DataFrame(
+        {
+            "series": names,
+            "score": score,
+            "change": score - before,
+            "stories": counts_.astype(int),
+            "negative": negative[:, :bins].sum(axis=1).astype(int),
+            "trend": trend.tolist(),
+            "volume": stories_[:, bins - 1 :: -1].astype(int).tolist(),
+        }
+    )
+
+
+def busiest(store: Store, now: datetime, span: timedelta) -> list[str]:
+    """The series with stories in the last two spans, those with most in the last one first."""
+    w = schema.windows.c
+    length_s = _length_for(int(span.total_seconds()))
+    many = sa.func.coalesce(sa.func.sum(w.stories).filter(w.start >= now - span), 0)
+    query = (
+        sa.select(w.series)
+        .where(of_all_series(store), w.length_s == length_s, w.start >= now - 2 * span, w.start < now)
+        .group_by(w.series)
+        .order_by(many.desc(), w.series)
+    )
+    with store.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def _length_for(width_s: int) -> int:
+    """The length of the coarsest windows that blur the edges of a span so wide by no more than a 7th of it."""
+    return max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or 7 * length <= width_s)
 
 
 def open_incidents(store: Store) -> list[Alert]:
@@ -361,8 +397,9 @@ def failed_deliveries(store: Store, limit: int) -> list[Any]:
 def last_article(store: Store) -> datetime | None:
     """When the newest article was first seen."""
     a = schema.articles.c
+    newest = sa.select(sa.func.max(a.seq)).scalar_subquery()
     with store.read() as connection:
-        return connection.execute(sa.select(a.seen_at).order_by(a.seq.desc()).limit(1)).scalar()
+        return connection.execute(sa.select(a.seen_at).where(a.seq == newest)).scalar()
 
 
 def feeds(store: Store) -> pd.DataFrame:
@@ -394,7 +431,8 @@ def fetch(store: Store, query: Any) -> pd.DataFrame:
     """What a query gives."""
     with store.read() as connection:
         result = connection.execute(query)
-        return pd.DataFrame(result.all(), columns=list(result.keys()))
+        # As bare tuples: pandas asks each row that is none for attributes that it does not have.
+        return pd.DataFrame([tuple(row) for row in result.all()], columns=list(result.keys()))
 
 
 def _with_entities(frame: pd.DataFrame) -> pd.DataFrame:
@@ -414,9 +452,9 @@ def _score(frame: pd.DataFrame) -> pd.Series:
     return scores.astype(float)
 
 
-def _mean(total_e4: Any, stories_: Any) -> float:
-    count = float(np.sum(stories_))
-    return float(np.sum(total_e4)) / count / 1e4 if count else float("nan")
+def _means(totals_e4: Any, counts_: Any) -> Any:
+    """Scores, NaN where there are no stories."""
+    return totals_e4 / np.where(counts_ > 0, counts_, np.nan) / 1e4
 
 
 def trail(store: Store, limit: int, before: int | None = None) -> pd.DataFrame:

@@ -4,9 +4,11 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from moodwire.records import WINDOW_S
 from moodwire.settings import Retention
 from moodwire.store import partitions, schema, timescale
 from moodwire.store.db import Store
+from moodwire.store.windows import ROLLUPS_S
 
 CHUNK = 5_000  # rows a transaction, so that no stage waits long
 
@@ -17,13 +19,15 @@ def prune(store: Store, keep: Retention, now: datetime) -> dict[str, int]:
     scores = now - timedelta(days=keep.scores_days)
     # An old item that a feed still lists would else come in anew each time.
     old_article = sa.and_(schema.articles.c.published_at < articles, schema.articles.c.seen_at < articles)
+    w = schema.windows.c
+    old_window = sa.and_(w.length_s.in_((WINDOW_S, *ROLLUPS_S)), w.start < scores)
     rules: list[tuple[sa.Table, sa.ColumnElement[bool], datetime]] = [
         (schema.articles, old_article, articles),
         (schema.entries, schema.entries.c.at < articles, articles),
         (schema.feed_days, schema.feed_days.c.day < articles, articles),
         (schema.scores, schema.scores.c.published_at < scores, scores),
         (schema.counted, schema.counted.c.start < scores, scores),
-        (schema.windows, schema.windows.c.start < scores, scores),
+        (schema.windows, old_window, scores),
         (schema.peaks, schema.peaks.c.at < scores, scores),
         (schema.expectations, schema.expectations.c.at < scores, scores),
     ]

@@ -57,6 +57,7 @@ articles = sa.Table(
     sa.UniqueConstraint("id", "revision"),
     sa.Index("articles_published", "published_at"),
     sa.Index("articles_story", "story_id"),
+    sa.Index("articles_source", "source", "published_at", "seen_at"),
     # Items without an address, whose source may give them another id each time.
     sa.Index("articles_content", "content_hash", sqlite_where=_ADDRESSLESS, postgresql_where=_ADDRESSLESS),
     sqlite_autoincrement=True,
@@ -178,8 +179,7 @@ windows = sa.Table(
     sa.Column("fresh_positive", sa.Integer, nullable=False),
     sa.Column("score_sum_e4", sa.BigInteger, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
-    sa.Index("windows_start", "start"),
-    sa.Index("windows_length", "length_s", "start"),  # every series' rollups of a span
+    sa.Index("windows_length", "length_s", "start"),  # every series' windows of a span
     sqlite_with_rowid=False,
 )
 

@@ -163,7 +163,7 @@ def usual(store: Store, start: datetime, end: datetime) -> dict[str, float]:
     start, end = floor_time(start, HOUR_S), floor_time(end, HOUR_S)
     query = (
         sa.select(w.series, sa.func.sum(w.stories), sa.func.sum(w.score_sum_e4))
-        .where(w.length_s == HOUR_S, w.start >= start, w.start < end)
+        .where(queries.of_all_series(store), w.length_s == HOUR_S, w.start >= start, w.start < end)
         .group_by(w.series)
     )
     with store.read() as connection:
@@ -196,14 +196,14 @@ def revised(store: Store, series: str, start: datetime, end: datetime, freq_s: i
 def supply(store: Store, now: datetime) -> dict[str, tuple[int, datetime]]:
     """By source, of those heard of in the last 30 days: articles of the last 24 hours, and when the newest was seen."""
     a = schema.articles.c
-    daily = sa.func.count().filter(a.published_at >= now - timedelta(days=1))
-    query = (
-        sa.select(a.source, daily, sa.func.max(a.seen_at))
-        .where(a.published_at >= now - timedelta(days=30))
-        .group_by(a.source)
-    )
+    source = queries.each(a.source).c.value
+
+    def since(what: Any, days: int) -> Any:
+        return sa.select(what).where(a.source == source, a.published_at >= now - timedelta(days=days)).scalar_subquery()
+
+    query = sa.select(source, since(sa.func.count(), 1), since(sa.func.max(a.seen_at), 30))
     with store.read() as connection:
-        return {source: (count, last) for source, count, last in connection.execute(query)}
+        return {source: (count, last) for source, count, last in connection.execute(query) if last is not None}
 
 
 def score_shares(store: Store, start: datetime, end: datetime) -> pd.DataFrame:
@@ -223,5 +223,6 @@ def score_shares(store: Store, start: datetime, end: datetime) -> pd.DataFrame:
 
 def sources(store: Store) -> list[str]:
     """The names under which articles came in."""
+    a = schema.articles.c
     with store.read() as connection:
-        return sorted(connection.execute(sa.select(schema.articles.c.source).distinct()).scalars())
+        return list(connection.execute(sa.select(queries.each(a.source).c.value)).scalars())

@@ -74,18 +74,36 @@ class Flow:
     ) -> None:
         first = self.number
         for source in sources:
-            draft = Draft(f"a{self.number}", source, "", title, "", "en", at(time), at(time + 1), replayed=True)
-            store_articles(self.context.store, [draft], lambda _: f"a{first}")
-            record = scored(self.number, time, label, tuple(series), story=f"a{first}")
-            store_scores(self.context.store, [record], timedelta(hours=2))
-            self.number += 1
+            self.copy(first, time, source, label, series, title)
+
+    def copy(
+        self,
+        first: int,
+        time: float,
+        source: str,
+        label: str = "neutral",
+        series: Sequence[str] = ("entity:ACME",),
+        title: str = "Acme news",
+    ) -> None:
+        """An article of the story that began with that number."""
+        draft = Draft(f"a{self.number}", source, "", title, "", "en", at(time), at(time + 1), replayed=True)
+        store_articles(self.context.store, [draft], lambda _: f"a{first}")
+        record = scored(self.number, time, label, tuple(series), story=f"a{first}")
+        store_scores(self.context.store, [record], timedelta(hours=2))
+        self.number += 1
 
     def tick(self, time: float, replayed: bool = False) -> list[Alert]:
         """Hand the stage what windows changed, and a tick; returns the alerts that came of it."""
         c = schema.counted.c
         query = (
-            sa.select(c.series, c.start, sa.func.count(), sa.func.count().filter(c.label == -1))
-            .where(c.first_story, c.start < at(time))
+            sa.select(
+                c.series,
+                c.start,
+                sa.func.count(),
+                sa.func.count().filter(c.first_story),
+                sa.func.count().filter(c.first_story, c.label == -1),
+            )
+            .where(c.first_article, c.start < at(time))
             .group_by(c.series, c.start)
         )
         with self.context.store.read() as connection:
@@ -125,18 +143,18 @@ class Flow:
             return list(connection.execute(sa.select(schema.incidents.c.state)).scalars())
 
 
-def _window(series: str, start: Any, stories: int, negative: int) -> Window:
+def _window(series: str, start: Any, articles: int, stories: int, negative: int) -> Window:
     counts = {"negative": negative, "neutral": stories - negative, "positive": 0}
     fresh = {f"fresh_{name}": count for name, count in counts.items()}
     return Window(
         series=series,
         start=floor_time(start, WINDOW_S),
         length_s=WINDOW_S,
-        articles=stories,
+        articles=articles,
         stories=stories,
         fresh_stories=stories,
         score_sum_e4=0,
-        revision=stories,
+        revision=articles,
         **counts,
         **fresh,
     )
@@ -279,6 +297,17 @@ def test_plain_rules_fire_on_what_the_store_holds_with_the_stories_that_speak_fo
     over = flow.tick(3 * 3600)
     assert {alert.kind for alert in over} == {"article", "pickup", "score"}
     assert {alert.state for alert in over} == {"resolved"}
+
+
+def test_copies_that_come_later_are_looked_at_when_they_come(tmp_path: Path) -> None:
+    flow = Flow(tmp_path, PICKUP)
+    flow.story(0, "neutral", sources=("wire",))
+    assert flow.tick(60) == []
+    flow.copy(0, 70, "post")
+    assert flow.tick(120) == []
+    flow.copy(0, 130, "herald")
+    (everywhere,) = flow.tick(180)
+    assert everywhere.sources == ("herald", "post", "wire")
 
 
 def test_a_silent_source_is_told_and_so_is_that_it_was_heard_again(tmp_path: Path) -> None:

@@ -87,6 +87,19 @@ def test_the_band_holds_the_score_and_narrows_with_more_stories(counts: list[tup
     assert ((high10 - low10) < (high - low))[inside].all()
 
 
+def test_a_line_passes_over_short_gaps_and_breaks_off_at_long_ones() -> None:
+    one, none = (1, 0, 0), (0, 0, 0)
+    course = frame([none, one, none, none, one, none, none, none, none, one])
+    assert figures.bridged(course["score"]).tolist() == [False, True, False, False, True, *[True] * 4, True]
+    band, score = figures.course(course, "v").data[-2:]
+    assert score.connectgaps is None
+    pieces = [[]]
+    for y in band.y:
+        pieces += [[]] if y != y else []
+        pieces[-1] += [] if y != y else [y]
+    assert [len(piece) for piece in pieces] == [8, 6, 0], "two points and one, each with its two edges, there and back"
+
+
 def test_a_figure_marks_what_lasted_and_keeps_the_readers_zoom() -> None:
     course = frame([(1, 2, 3), (0, 0, 0), (4, 0, 0)])
     event = figures.Event(course["start"].iloc[2] + pd.Timedelta(minutes=90), None, "<b>X</b>")

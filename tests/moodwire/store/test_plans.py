@@ -1,0 +1,64 @@
+"""The stores answer what the pages ask by an index: no question goes through all articles, scores or windows."""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from bench import years
+from bench.queries import QUESTIONS, SPANS, plans
+from moodwire.store import schema
+from moodwire.store.db import Store
+from tests.helpers import STORES, T0
+
+BIG = "articles|scores|counted|windows"
+# A table's other names in a plan: of an alias, of a month. `articles_words` is the index of the words.
+SQLITE_SCAN = re.compile(rf"SCAN ({BIG})(_\d+)?($| )")
+KIND = "Seq Scan|Index Scan|Index Only Scan"
+NODE = re.compile(rf"({KIND})( using | Backward using | on ).*?\b({BIG})(_\d{{4}}_\d\d)?( |$)")
+
+
+@pytest.fixture(scope="module", params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    filled = Store(STORES[request.param](tmp_path_factory.mktemp("plans")))
+    filled.upgrade()
+    years.fill(filled, 4000, T0, timedelta(days=60))
+    if not filled.sqlite:  # months so small are sooner read whole, where that is allowed
+        with filled.write() as connection:
+            connection.exec_driver_sql(f"ALTER DATABASE {filled.url.database} SET enable_seqscan = off")
+        filled.close()
+    yield filled
+    filled.close()
+
+
+def scans(store: Store, plan: Sequence[str]) -> list[str]:
+    """The lines by which a plan goes through the whole of a big table, or of an index of it."""
+    if store.sqlite:
+        return [line for line in plan if SQLITE_SCAN.match(line)]
+    nodes = [[line] for line in plan[:1]]  # each with what is told of it
+    for line in plan[1:]:
+        if "->" in line:
+            nodes.append([])
+        nodes[-1].append(line)
+    return [node[0] for node in nodes if NODE.search(node[0]) and not any("Index Cond:" in line for line in node)]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("span", SPANS, ids=lambda span: f"{span.days}d")
+def test_a_question_is_answered_by_an_index(store: Store, question: str, span: timedelta) -> None:
+    plan = plans(store, lambda: QUESTIONS[question](store, T0, T0, span, random.Random(3)))
+    assert plan
+    assert not scans(store, plan), "\n".join(plan)
+
+
+@pytest.mark.parametrize("table", [schema.articles, schema.scores, schema.counted, schema.windows])
+def test_a_scan_would_be_seen(store: Store, table: sa.Table) -> None:
+    def ask() -> None:
+        with store.read() as connection:
+            column = next(column for column in table.c if isinstance(column.type, sa.Integer))
+            connection.execute(sa.select(sa.func.count()).select_from(table).where(column + 1 == 77)).scalar()
+
+    assert scans(store, plans(store, ask))

@@ -1,0 +1,67 @@
+"""What is asked by indices alone gives what a look at every row would."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from bench import years
+from moodwire.store import queries, schema, watching
+from moodwire.store.db import Store
+from tests.helpers import STORES, T0
+
+
+@pytest.fixture(scope="module", params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    filled = Store(STORES[request.param](tmp_path_factory.mktemp("queries")))
+    filled.upgrade()
+    years.fill(filled, 3000, T0, timedelta(days=40))
+    yield filled
+    filled.close()
+
+
+def rows(store: Store, table: sa.Table) -> pd.DataFrame:
+    return queries.fetch(store, sa.select(table))
+
+
+def test_the_sources_are_those_of_the_articles(store: Store) -> None:
+    assert watching.sources(store) == sorted(set(rows(store, schema.articles)["source"]))
+
+
+@pytest.mark.parametrize("ago", [timedelta(0), timedelta(days=3)])
+def test_the_supply_is_counted_by_source(store: Store, ago: timedelta) -> None:
+    now, every = T0 - ago, rows(store, schema.articles)
+    late = every[every["published_at"] >= now - timedelta(days=30)]
+    newest = late.groupby("source")["seen_at"].max()
+    day = late[late["published_at"] >= now - timedelta(days=1)].groupby("source").size()
+    found = watching.supply(store, now)
+    assert found == {source: (int(day.get(source, 0)), seen.to_pydatetime()) for source, seen in newest.items()}
+
+
+@pytest.mark.parametrize("span", [timedelta(hours=7), timedelta(days=1), timedelta(days=9)])
+def test_the_overview_sums_up_the_windows(store: Store, span: timedelta) -> None:
+    now, every = T0 - timedelta(days=1), rows(store, schema.windows)
+    every = every[(every["length_s"] == 60) & (every["start"] < now) & (every["start"] >= now - 2 * span)]
+    last = every[every["start"] >= now - span]
+    bins = 1 if span < timedelta(days=1) else 24
+    found = queries.overview(store, now, span, bins).set_index("series")
+    stories = last.groupby("series")["stories"].sum()
+    exact = bins == 1 or span.total_seconds() / bins < 7 * 300  # else the windows are rolled up, and blur the edges
+    if exact:
+        assert set(found.index) == set(every["series"])
+        assert found["stories"].to_dict() == {name: int(stories.get(name, 0)) for name in found.index}
+        total = last.groupby("series")["score_sum_e4"].sum()
+        for name in stories.index:
+            assert found.loc[name, "score"] == pytest.approx(total[name] / stories[name] / 1e4)
+    assert all(sum(row.volume) == row.stories for row in found.itertuples())
+    names = queries.busiest(store, now, span)
+    assert abs(len(names) - len(set(every["series"]))) <= len(names) // 7
+    assert names[0] == "all"
+
+
+def test_where_nothing_is_nothing_is_found(store: Store) -> None:
+    then = T0 - timedelta(days=4000)
+    assert queries.overview(store, then, timedelta(days=1)).empty
+    assert queries.busiest(store, then, timedelta(days=1)) == []
