@@ -141,8 +141,14 @@ def up_to(store: Store, time_: float, since: float) -> list[Any]:
     """The windows published in a span, with the counts that they have in the end, and the tick."""
     c = schema.counted.c
     query = (
-        sa.select(c.series, c.start, sa.func.count(), sa.func.count().filter(c.label == -1))
-        .where(c.start >= at(since), c.start < at(time_))
+        sa.select(
+            c.series,
+            c.start,
+            sa.func.count(),
+            sa.func.count().filter(c.first_story),
+            sa.func.count().filter(c.first_story, c.label == -1),
+        )
+        .where(c.first_article, c.start >= at(since), c.start < at(time_))
         .group_by(c.series, c.start)
     )
     with store.read() as connection:

@@ -128,7 +128,7 @@ def served(c: Context) -> Iterator[str]:
 
 
 def see(driver: Chrome, text: str) -> None:
-    WebDriverWait(driver, 30).until(
+    WebDriverWait(driver, 60).until(
         lambda d: text in d.find_element(By.TAG_NAME, "body").text, f"{text!r} does not appear on {driver.current_url}"
     )
 

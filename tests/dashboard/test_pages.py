@@ -58,7 +58,7 @@ def site(tmp_path: Path) -> Iterator[tuple[Context, str]]:
 
 
 def until(driver: Chrome, script: str) -> object:
-    return WebDriverWait(driver, 30, ignored_exceptions=[JavascriptException]).until(
+    return WebDriverWait(driver, 60, ignored_exceptions=[JavascriptException]).until(
         lambda d: d.execute_script(f"return {script}"), script
     )
 
@@ -158,7 +158,7 @@ def test_an_incident_has_a_page_with_all_that_it_left(site: tuple[Context, str],
     see(chrome, "9 where 0.5 are expected")
     chrome.get(f"{url}/incidents")
     see(chrome, "▲ firing")
-    WebDriverWait(chrome, 30).until(lambda d: d.find_elements(By.LINK_TEXT, "X · Xenon Motors"))[0].click()
+    WebDriverWait(chrome, 60).until(lambda d: d.find_elements(By.LINK_TEXT, "X · Xenon Motors"))[0].click()
     see(chrome, "message “fires” by desk waits")
     see(chrome, "Evidence")
     see(chrome, "75% of its new stories")
@@ -181,7 +181,7 @@ def test_what_people_do_about_an_incident_is_asked_of_the_alarms_and_shown(
     until(chrome, "document.querySelector('#silence-until').value !== ''")
 
     def press(name: str) -> None:
-        WebDriverWait(chrome, 30, ignored_exceptions=[StaleElementReferenceException]).until(
+        WebDriverWait(chrome, 60, ignored_exceptions=[StaleElementReferenceException]).until(
             lambda d: d.find_element(By.XPATH, f"//button[text()='{name}']").click() is None
         )
 
@@ -222,7 +222,7 @@ def test_what_people_do_about_an_incident_is_asked_of_the_alarms_and_shown(
         (given,) = waiting(connection, "alerts")
     assert (given.command, given.by) == (Acknowledge(incident_id=INCIDENT_ID), "Ada")
     chrome.get(url + "/label")  # the name is asked once
-    WebDriverWait(chrome, 30).until(lambda d: d.find_element(By.ID, "who").get_attribute("value") == "Ada")
+    WebDriverWait(chrome, 60).until(lambda d: d.find_element(By.ID, "who").get_attribute("value") == "Ada")
     clean(chrome)
 
 
@@ -234,7 +234,7 @@ def test_why_a_story_was_scored_so_is_asked_of_the_classifier_and_shown(
     chrome.get(url)
     see(chrome, "Plain story")
     title = "//*[@id='stories']//div[@class='story'][.//*[text()='Plain story']]//a[contains(., 'why?')]"
-    WebDriverWait(chrome, 30).until(lambda d: d.find_elements(By.XPATH, title))[0].click()
+    WebDriverWait(chrome, 60).until(lambda d: d.find_elements(By.XPATH, title))[0].click()
     see(chrome, "Scored by test@1+0")
     see(chrome, "The body of Plain story")
     assert chrome.current_url == f"{url}/story/a3"

@@ -68,7 +68,7 @@ def test_no_page_keeps_anyone_out(url: str, chrome: Chrome, theme: str, size: st
     for path, text in PAGES.items():
         chrome.get(url + path)
         see(chrome, text)
-        WebDriverWait(chrome, 30).until(
+        WebDriverWait(chrome, 60).until(
             lambda d: not any("Loading" in part.text for part in d.find_elements(By.CSS_SELECTOR, "#page .empty"))
         )
         assert chrome.execute_script("return document.documentElement.dataset.mantineColorScheme") == theme
