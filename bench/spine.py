@@ -107,6 +107,10 @@ def flow(stream: Path, lines: int, engine: str) -> tuple[float, float, dict[str,
         spent["ingest"] = ingest_s - start_s
         told = ", ".join(f"{stage} {1e3 * seconds / count:.3f}" for stage, seconds in spent.items())
         print(f"  {engine}, {lines} lines: {count} articles in {took:.2f} s; core ms an article: {told}")
+        files = [path for path in place.data.rglob("*") if path.is_file()]
+        stored = sum(path.stat().st_size for path in files if path.name.startswith("moodwire.db")) / count
+        logged = sum(path.stat().st_size for path in files) / count - stored
+        print(f"  bytes an article: {stored:.0f} in the store, {logged:.0f} in the log and logs")
         return count / took, 1e3 * sum(spent.values()) / count, memory
 
 

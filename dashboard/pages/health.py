@@ -27,7 +27,7 @@ FEED_COLUMNS = [
     {"field": "state", "headerName": "State", "cellRenderer": "Health", "width": 120},
     {"field": "silent", "headerName": "Silent for", "cellRenderer": "Lasted", "width": 104, "sort": "desc"},
     {"field": "daily", "headerName": "Articles a day", "width": 122, "type": "rightAligned"},
-    {"field": "items", "headerName": "Ever", "width": 84, "type": "rightAligned"},
+    {"field": "items", "headerName": "Fetched", "width": 96, "type": "rightAligned"},
     {"field": "success", "headerName": "Last success", "width": 112},
     {"field": "next", "headerName": "Next", "width": 92},
     {"field": "error", "headerName": "What is wrong", "flex": 1, "minWidth": 260, "tooltipField": "error"},
