@@ -1,11 +1,12 @@
 """Whether companies are found where they are named, and no others; and how fast.
 
-./run bench entities --data DIR        DIR holds sentfin/ and finentity/ (or set MOODWIRE_DATA)
+./run bench entities --data DIR [--weights DIR]      DIR holds sentfin/ and finentity/ (or set MOODWIRE_DATA)
 
 SEntFiN, titles whose SHA-1 is a multiple of five: a label is a company where SEntFiN's own list of entities or
 moodwire's list of companies has its name; the other labels (central banks, currencies, markets, sectors) are counted
 apart. What is found is right where it lies on such a label. SEntFiN's list is an input of the companies to look for,
-beside moodwire's. FinEntity has the spans of companies and other institutions in paragraphs.
+beside moodwire's. FinEntity has the spans of companies and other institutions in paragraphs. By rules alone, and with
+the mentions that the model believes; then the model alone, which tags every name it sees, without any list.
 """
 
 import argparse
@@ -20,8 +21,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
+from classifier import weights
 from classifier.data import Example, finentity, sentfin
-from classifier.entities import SHORT_NAME, Watchlist
+from classifier.engine import WEIGHTS, Engine, open_engine
+from classifier.entities import BARE, SHORT_NAME, SHOWN, SURE, Place, Watchlist
+from classifier.labels import BEGIN, INSIDE, OUTSIDE
+from classifier.network import from_tensors
+from classifier.train import MAX_TOKENS, NONE, Item, is_dev, logits_of
 from moodwire import symbology
 from moodwire.settings import Company
 
@@ -40,7 +48,8 @@ _LEGAL = re.compile(
     r"usa?|china|shares?|stock)\.?|['\u2019]s)+$",
     re.IGNORECASE,
 )
-SHOWN = 250
+LINES = 250  # of faults
+NEVER = 2.0  # no probability is so high
 
 
 class Text(NamedTuple):
@@ -53,26 +62,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("MOODWIRE_DATA"))
     parser.add_argument(
-        "--part", choices=["held-out", "rest"], default="held-out", help="the rest is for looking at faults"
+        "--part",
+        choices=["held-out", "dev", "rest"],
+        default="held-out",
+        help="dev: texts that the model has not learned from, to set thresholds by; rest: for looking at faults",
     )
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--faults", action="store_true", help="show what was missed and what was wrong")
     options = parser.parse_args()
     if options.data is None or not (Path(options.data) / "sentfin").is_dir():
         sys.exit("real data are needed: --data DIR or MOODWIRE_DATA, with sentfin/ and finentity/ in it")
-    data, held_out = Path(options.data), options.part == "held-out"
+    data = Path(options.data)
+    headlines, paragraphs = (
+        [e for e in load(data, options.part == "held-out") if options.part != "dev" or is_dev(e.text)]
+        for load in (sentfin, finentity)
+    )
     theirs = list(listed(data))
     own = list(symbology.companies().values())
     both = Watchlist([*own, *theirs])
+    engine = open_engine("openvino", options.weights)
     print(f"{len(own)} companies in moodwire's list, {len(theirs)} in SEntFiN's")
-    texts = list(split(sentfin(data, held_out), [*own, *theirs]))
-    report(f"SEntFiN {options.part}, both lists", both, texts, options.faults)
-    report(f"SEntFiN {options.part}, moodwire's list alone", Watchlist(own), texts, options.faults)
-    report(
-        f"FinEntity {options.part}, both lists",
-        both,
-        list(split(finentity(data, held_out), [*own, *theirs])),
-        options.faults,
-    )
+    texts = list(split(headlines, [*own, *theirs]))
+    for name, watchlist, given in (
+        ("SEntFiN, both lists", both, texts),
+        ("SEntFiN, moodwire's list alone", Watchlist(own), texts),
+        ("FinEntity, both lists", both, list(split(paragraphs, [*own, *theirs]))),
+    ):
+        report(f"{name}, {options.part}", watchlist, engine, given, options.faults, options.part == "dev")
+    for name, examples in (("SEntFiN", headlines), ("FinEntity", paragraphs)):
+        tagged(f"{name}, {options.part}", options.weights, examples)
     speed(texts)
 
 
@@ -107,14 +125,33 @@ def as_written(name: str) -> str:
     return short if short.isupper() and len(short) <= SHORT_NAME else short.lower()
 
 
-def report(name: str, watchlist: Watchlist, texts: list[Text], faults: bool) -> None:
+def report(name: str, watchlist: Watchlist, engine: Engine, texts: list[Text], faults: bool, thresholds: bool) -> None:
+    places = [watchlist.places(text.text) for text in texts]
+    spans = [[(place.start, place.end) for place in found] for found in places]
+    scores = engine.score([text.text for text in texts], spans)
+    print(f"{name}: {len(texts)} texts", end="")
+    print(
+        f", {sum(len(t.companies) for t in texts)} companies, {sum(len(t.others) for t in texts)} other entities apart"
+    )
+    grid = [(shown, bare) for shown in (0.02, 0.05, 0.1, 0.2, 0.3) for bare in (NEVER, 0.95, 0.8)]
+    for shown, bare in ((SURE, NEVER), *(grid if thresholds else [(SHOWN, NEVER), (SHOWN, BARE)])):
+        least = {SURE: SURE, SHOWN: shown, BARE: bare}
+        kept = [
+            [place for place, p in zip(found, of.names, strict=True) if p >= least[place.least]]
+            for found, of in zip(places, scores, strict=True)
+        ]
+        asked = ", ".join(f"{what} from {p}" for what, p in (("shown", shown), ("bare", bare)) if 0 < p < NEVER)
+        measure(f"with the model asked ({asked})" if asked else "by rules alone", kept, texts, faults and bare == BARE)
+
+
+def measure(how: str, places: Sequence[Sequence[Place]], texts: list[Text], faults: bool) -> None:
     right = wrong = on_others = 0
     hit: set[tuple[int, int]] = set()
     missed: Counter[str] = Counter()
     surplus: Counter[str] = Counter()
     for number, (text, companies, others) in enumerate(texts):
         found: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-        for start, end, symbol in watchlist.places(text):
+        for start, end, symbol, _ in places[number]:
             found[symbol].append((start, end))
         for spans in found.values():
             if any(meets(span, companies) for span in spans):
@@ -132,10 +169,8 @@ def report(name: str, watchlist: Watchlist, texts: list[Text], faults: bool) -> 
             else:
                 missed[f"{text[a:b]} | {text[:110]}"] += 1
     total = sum(len(text.companies) for text in texts)
-    apart = sum(len(text.others) for text in texts)
-    print(f"{name}: {len(texts)} texts, {total} companies, {apart} other entities apart")
     print(
-        f"  precision {right / (right + on_others):.3f} where a label lies (goal .95), "
+        f"  {how}: precision {right / (right + on_others):.3f} where a label lies (goal .95), "
         f"{right / (right + wrong + on_others):.3f} if the {wrong} without a label are all wrong; "
         f"recall {len(hit) / total:.3f} (goal .85)"
     )
@@ -143,8 +178,44 @@ def report(name: str, watchlist: Watchlist, texts: list[Text], faults: bool) -> 
         rng = random.Random(5)
         for title, counter in (("missed", missed), ("surplus", surplus)):
             print(f"  {title}:")
-            for line in rng.sample(sorted(counter), min(SHOWN, len(counter))):
+            for line in rng.sample(sorted(counter), min(LINES, len(counter))):
                 print(f"    {line}")
+
+
+def tagged(name: str, folder: Path, examples: Sequence[Example]) -> None:
+    """Names by the model alone: right is a span with the very same beginning and end (entity-level F1)."""
+    tokenizer = weights.tokenizer(folder)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+    model = from_tensors(weights.load(folder).tensors).eval()
+    items = [Item(tokenizer, example) for example in examples]
+    right = said = true = 0
+    for at in range(0, len(items), 64):
+        batch = items[at : at + 64]
+        with torch.no_grad():
+            tags = logits_of(model, batch).name.argmax(1).reshape(len(batch), -1).tolist()
+        for item, guessed in zip(batch, tags, strict=True):
+            known = [tag for tag in item.names if tag != NONE]
+            ours = spans_of([tag for tag, label in zip(guessed, item.names, strict=False) if label != NONE])
+            right += len(ours & spans_of(known))
+            said += len(ours)
+            true += len(spans_of(known))
+    precision, recall = right / max(said, 1), right / max(true, 1)
+    f1 = 2 * right / max(said + true, 1)
+    print(f"{name}: {true} names, by the model alone: precision {precision:.3f}, recall {recall:.3f}, F1 {f1:.3f}")
+
+
+def spans_of(tags: Sequence[int]) -> set[tuple[int, int]]:
+    """First token and last + 1 of each name; one that goes on without a beginning begins there."""
+    found: set[tuple[int, int]] = set()
+    begun: int | None = None
+    for at, tag in enumerate([*tags, OUTSIDE]):
+        if begun is not None and tag != INSIDE:
+            found.add((begun, at))
+            begun = None
+        if tag == BEGIN or (tag == INSIDE and begun is None):
+            begun = at
+    return found
 
 
 def meets(span: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:

@@ -22,12 +22,13 @@ import torch
 from torch.nn import functional as F
 
 from classifier import network, train
+from classifier.augment import joined
 from classifier.data import Example, sentfin, tfns, training, validation
 from classifier.evaluate import weighted_f1
 from classifier.fit import Recipe, fit
 from classifier.network import Network
 from classifier.text import identity
-from classifier.train import NONE, SMOOTHING, Corpus, Item, Loss, corpus, judged, logits_of, loss_of
+from classifier.train import NAME, NONE, SMOOTHING, Corpus, Item, Loss, corpus, judged, logits_of, loss_of
 
 SHARE = 3  # one text in so many is trained on
 JUDGED = 6  # and one in so many judges it, beside the dev split, which alone would be too few to tell methods apart
@@ -78,8 +79,9 @@ def focal(found: Corpus) -> Loss:
 def r_drop(model: Network, batch: list[Item], hard: Loss) -> torch.Tensor:
     """Two passes with their own dropout, drawn together (Wu et al. 2021), alpha 1."""
     one, other = logits_of(model, batch), logits_of(model, batch)
-    total = torch.zeros(())
-    for left, right, labels in zip(one, other, train.labels_of(batch), strict=True):
+    *known_labels, names = train.labels_of(batch)
+    total = NAME * (train.plain(one.name, names) + train.plain(other.name, names)) / 2
+    for left, right, labels in zip(one[:3], other[:3], known_labels, strict=True):
         total = total + (hard(left, labels) + hard(right, labels)) / 2
         p, q = F.log_softmax(left, 1), F.log_softmax(right, 1)
         known = labels != NONE
@@ -135,20 +137,6 @@ def replaced(example: Example, rng: random.Random) -> Example:
     return example._replace(text=re.sub(r"\w{4,}", other, example.text))
 
 
-def joined(examples: Sequence[Example], seed: int) -> list[Example]:
-    """Headlines about two companies made of two about one: good news for one may stand beside bad for the other."""
-    rng = random.Random(seed)
-    single = [example for example in examples if len(example.entities) == 1]
-    found = []
-    for one in single:
-        other, link = rng.choice(single), rng.choice((" as ", " while ", ", but ", "; "))
-        ((start, end, label),) = other.entities
-        moved = len(one.text) + len(link)
-        entities = (*one.entities, (start + moved, end + moved, label))
-        found.append(Example(f"{one.text}{link}{other.text}", entities=entities))
-    return found
-
-
 def each(change: Callable[[Example, random.Random], Example]) -> Callable[[Sequence[Example], int], list[Example]]:
     """A changed copy of each text."""
 
@@ -161,7 +149,7 @@ def each(change: Callable[[Example, random.Random], Example]) -> Callable[[Seque
 
 TRIES = (
     Try("as shipped: full fine-tuning, frozen embeddings, averaged weights"),
-    Try("augmentation: two headlines joined", more=joined),
+    Try("augmentation: two headlines joined", more=lambda kept, seed: joined(kept, seed, every=1)),
     Try("the sentiment of a headline's one company is not the text's", view=unmixed),
     Try("embeddings trained too", PLAIN._replace(frozen=False)),
     Try("R-Drop", batch_loss=r_drop),

@@ -22,5 +22,6 @@ class DummyEngine:
         for text, places in zip(texts, spans, strict=True):
             code = zlib.crc32(text.encode("utf-8", "surrogatepass"))
             entities = tuple(_TRIPLES[(code + start + end) % 3] for start, end in places)
-            found.append(Scores(_TRIPLES[code % 3], _TOPICS[(code >> 8) % len(TOPICS)], entities))
+            topics = _TOPICS[(code >> 8) % len(TOPICS)]
+            found.append(Scores(_TRIPLES[code % 3], topics, entities, (0.5,) * len(places)))
         return found

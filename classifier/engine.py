@@ -18,6 +18,7 @@ class Scores(NamedTuple):
     sentiment: Triple
     topics: tuple[float, ...]  # by classifier.labels.TOPICS; sums to 1
     entities: tuple[Triple, ...]  # one for each span given
+    names: tuple[float, ...]  # for each span given, P(it is an entity's name, no more and no less)
 
 
 class Engine(Protocol):
@@ -27,7 +28,8 @@ class Engine(Protocol):
         """Scores of each text, in order; `spans`: for each text, the entities whose sentiment is asked.
 
         Any text gives a defined result: an empty one, one of URLs only, one of a megabyte. So does any span: one that
-        holds no text that is read has the sentiment of the whole text. Raises ValueError when the two differ in length.
+        holds no text that is read has the sentiment of the whole text and is no name. Raises ValueError when the two
+        differ in length.
         """
 
 

@@ -10,6 +10,9 @@ from moodwire.settings import Company
 
 HEADLINE, LEAD, PASSING = 1.0, 0.6, 0.3
 LEAD_CHARS = 300
+# P(it is a name) by the model from which a mention counts: one that is sure, one that what stands around it shows, and
+# a bare word. By the dev split of `./run bench entities`.
+SURE, SHOWN, BARE = 0.0, 0.2, 0.95
 _CASHTAG = re.compile(r"(?<![\w$])\$([A-Za-z][A-Za-z0-9]{0,9})(?:[.\-]([A-Za-z]{1,2})(?![\w]))?")
 # Of an exchange, as (NYSE: C), or a Reuters code, as <C.N> and (AAPL.O).
 _EXCHANGES = "NYSE(?: American| Arca)?|N(?:asdaq|ASDAQ)(?:[ -]?[A-Z]{2})?|AMEX|OTC[A-Z]*|LSE|LON|TSX|ASX|HKEX|NSE|BSE"
@@ -25,10 +28,12 @@ _BETWEEN_LISTED = re.compile(r",? (?:and|&|or|vs\.?) |[,/;] ?|\-")
 _NEXT_WORD = re.compile(r"[ \-]([A-Za-z]+)")
 BARE_TICKER = 4  # letters, from which a ticker counts without a mark; shorter ones mean too much else
 SHORT_NAME = 6  # letters; a name so short that is all capitals is written so
+_FORM_AFTER = re.compile(
+    r",? (?:Inc|Corp|Corporation|Co|Company|Ltd|Limited|plc|AG|SE|SA|NV|Group|Holdings?|Industries)\b", re.IGNORECASE
+)
 # After a name that is a word too, or before it: a company does or has this.
 _COMPANY_AFTER = re.compile(
     r"(?:['\u2019]s\b(?! +(?:day|eve)))"
-    r"|,? (?:Inc|Corp|Corporation|Co|Company|Ltd|Limited|plc|AG|SE|SA|NV|Group|Holdings?|Industries)\b"
     r"|:(?= )| (?:up|down|gains?|falls?) (?:by |over |nearly |about )?\d"
     r"| (?:shares?|stock|scrip|shareholders?|investors?|board|promoters?|chairman|ceo|cfo|management|profits?|earnings|"
     r"revenues?|sales|results|q[1-4]|net|ipo|unit|arm|plant|deal|bid|operating|volumes?|in talks|is a (?:buy|sell)|to|"
@@ -116,6 +121,16 @@ class Mention(NamedTuple):
     start: int  # characters in `title + "\\n" + body`; -1 when only the source names the company
     end: int
     relevance: float  # HEADLINE, LEAD or PASSING
+    least: float  # SURE, SHOWN or BARE
+
+
+class Place(NamedTuple):
+    """Where a company may be named."""
+
+    start: int
+    end: int
+    symbol: str
+    least: float  # P(it is a name) from which it counts
 
 
 class Watchlist:
@@ -141,26 +156,31 @@ class Watchlist:
         self._names.make_automaton()
 
     def find(self, title: str, body: str = "", tickers: Sequence[str] = ()) -> list[Mention]:
-        """A mention for each company found, the first of its highest relevance; `tickers` count as cashtags.
+        """A mention for each company found, the first of those that are likeliest; `tickers` count as cashtags.
 
         In the order in which the text names them, those that only `tickers` names last.
         """
         text = f"{title}\n{body}" if body else title
         given = [symbol for ticker in tickers if (symbol := self._symbol(ticker.removeprefix("$").upper()))]
         found: dict[str, Mention] = {}
-        for start, end, symbol in self.places(text, given):
-            if symbol not in found:
-                found[symbol] = Mention(symbol, text[start:end], start, end, _relevance(start, len(title)))
+        places = self.places(text, given)
+        least = {place.symbol: place.least for place in sorted(places, key=lambda place: -place.least)}
+        for place in places:
+            start, end, symbol, _ = place
+            if symbol not in found and place.least == least[symbol]:
+                relevance = _relevance(start, len(title))
+                found[symbol] = Mention(symbol, text[start:end], start, end, relevance, place.least)
         for symbol in given:
             if symbol not in found or found[symbol].relevance < HEADLINE:
                 found[symbol] = _raised(found.get(symbol), symbol)
         return list(found.values())
 
-    def places(self, text: str, certain: Collection[str] = ()) -> list[tuple[int, int, str]]:
-        """Start, end and symbol of every mention, in order; `certain`: companies that the text is about anyhow."""
-        coded = list(self._coded(text))
-        named = self._named(text, {*certain, *(symbol for _, _, symbol in coded)})
-        return sorted({*coded, *named})
+    def places(self, text: str, certain: Collection[str] = ()) -> list[Place]:
+        """Every mention, in order; `certain`: companies that the text is about anyhow."""
+        coded = {Place(*code, SURE) for code in self._coded(text)}
+        named = self._named(text, {*certain, *(place.symbol for place in coded)})
+        taken = {place[:3] for place in coded}
+        return sorted({*coded, *(place for place in named if place[:3] not in taken)})
 
     def _symbol(self, code: str) -> str | None:
         """The company that a ticker stands for, with the exchange's suffix or without."""
@@ -186,8 +206,8 @@ class Watchlist:
                 if symbol in self._symbols:
                     yield code.start(1), code.end(1), symbol
 
-    def _named(self, text: str, certain: Collection[str]) -> list[tuple[int, int, str]]:
-        """Start, end and symbol of the names and bare tickers in the text; of overlapping ones the first, then longest.
+    def _named(self, text: str, certain: Collection[str]) -> list[Place]:
+        """The names and bare tickers in the text; of overlapping ones the first, then longest.
 
         certain: companies that the text is known to be about; their names need no context.
         """
@@ -208,17 +228,19 @@ class Watchlist:
         sure = {*certain, *(form.symbol for _, _, forms in kept for form in forms[:1] if form.sure)}
         sentences = not all(forms[0].sure for _, _, forms in kept) and _in_sentences(text)
         places: list[tuple[int, int, str]] = []
-        shown: list[bool] = []  # that the company is meant
+        least: list[float] = []
         for start, end, forms in kept:
             form = next((form for form in forms if form.symbol in certain), forms[0])
             if not _is_other(text, end, form):
                 places.append((start, end, form.symbol))
-                shown.append(form.sure or form.symbol in sure or _in_context(text, start, end, sentences))
+                is_sure = form.sure or form.symbol in sure or _FORM_AFTER.match(text, end)
+                least.append(SURE if is_sure else SHOWN if _in_context(text, start, end, sentences) else BARE)
         # A word in a list beside a company is one too: looked at forwards, then backwards.
         steps = range(1, len(places))
         for at, beside in (*((at, at - 1) for at in steps), *((at - 1, at) for at in reversed(steps))):
-            shown[at] = shown[at] or (shown[beside] and _listed_together(text, places[at], places[beside]))
-        return [place for place, is_shown in zip(places, shown, strict=True) if is_shown and place[2] in self._symbols]
+            if least[beside] < BARE and _listed_together(text, places[at], places[beside]):
+                least[at] = min(least[at], SHOWN)
+        return [Place(*place, of) for place, of in zip(places, least, strict=True) if place[2] in self._symbols]
 
 
 class _Form(NamedTuple):
@@ -233,8 +255,8 @@ class _Form(NamedTuple):
 def _raised(mention: Mention | None, symbol: str) -> Mention:
     """A mention of the relevance of a headline: the source says that the text is about this company."""
     if mention is None:
-        return Mention(symbol, f"${symbol}", -1, -1, HEADLINE)
-    return mention._replace(relevance=HEADLINE)
+        return Mention(symbol, f"${symbol}", -1, -1, HEADLINE, SURE)
+    return mention._replace(relevance=HEADLINE, least=SURE)
 
 
 def _lower(text: str) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from classifier import pieces, weights
 from classifier.engine import Scores, Span, Triple
+from classifier.labels import BEGIN, INSIDE, OUTSIDE
 from classifier.pieces import Asked, Batch, Piece
 
 CHUNK = 2048  # texts; while one chunk is in the model the next is being tokenised
@@ -19,11 +20,15 @@ Floats = NDArray[np.float32]
 
 
 class Logits(NamedTuple):
-    """Of a batch: sentiment (pieces, 3), topic (pieces, 20), entity (spans, 3)."""
+    """Of a batch: sentiment (pieces, 3), topic (pieces, 20), entity (spans, 3), name (tokens, 3).
+
+    name: the tags (outside, begin, inside) of each span's tokens and of the token behind it, one span after the other.
+    """
 
     sentiment: Floats
     topic: Floats
     entity: Floats
+    name: Floats
 
 
 class Forward(Protocol):
@@ -73,14 +78,15 @@ class ModelEngine:
     def _scored(self, asked: Sequence[Asked], cut: Sequence[Piece]) -> list[Scores]:
         sentiment: list[Floats] = [np.empty(0, np.float32)] * len(cut)
         topic = list(sentiment)
-        towards: dict[tuple[int, int], Floats] = {}  # (text, span)
+        towards: dict[tuple[int, int], tuple[Floats, float]] = {}  # by text and span: sentiment, P(a name)
         for batch, logits in self._passed(cut):
             results = (_log_softmax(part / self._temperatures[h]) for h, part in logits._asdict().items())
-            sentiments, topics, entities = results
+            sentiments, topics, entities, tags = results
             for row, i in enumerate(batch.pieces):
                 sentiment[i], topic[i] = sentiments[row], topics[row]
             named = ((cut[i].text, k) for i in batch.pieces for k, _, _ in cut[i].spans)
-            towards.update(zip(named, np.exp(entities), strict=True))
+            lengths = [last - first for _, first, last in batch.spans]
+            towards.update(zip(named, zip(np.exp(entities), are_names(tags, lengths), strict=True), strict=True))
         return _decoded(asked, cut, sentiment, topic, towards)
 
     def _passed(self, cut: Sequence[Piece]) -> Iterator[tuple[Batch, Logits]]:
@@ -100,7 +106,7 @@ def _decoded(
     cut: Sequence[Piece],
     sentiment: Sequence[Floats],
     topic: Sequence[Floats],
-    towards: dict[tuple[int, int], Floats],
+    towards: dict[tuple[int, int], tuple[Floats, float]],
 ) -> list[Scores]:
     of_text: defaultdict[int, list[int]] = defaultdict(list)
     for i, piece in enumerate(cut):
@@ -116,10 +122,33 @@ def _decoded(
             log_topics = shares @ np.stack([topic[i] for i in mine])
         overall = _triple(np.exp(log_sentiment))
         topics = np.exp(log_topics)
-        # A span beyond what is read has the mood of the whole text.
-        parts = [_triple(towards[number, k]) if (number, k) in towards else overall for k in range(len(places))]
-        found.append(Scores(overall, tuple((topics / topics.sum()).tolist()), tuple(parts)))
+        asked_for = [towards.get((number, k)) for k in range(len(places))]
+        found.append(
+            Scores(
+                overall,
+                tuple((topics / topics.sum()).tolist()),
+                # A span beyond what is read has the mood of the whole text.
+                tuple(_triple(one[0]) if one else overall for one in asked_for),
+                tuple(one[1] if one else 0.0 for one in asked_for),
+            )
+        )
     return found
+
+
+def are_names(log_tags: Floats, lengths: Sequence[int]) -> list[float]:
+    """P(a span is a name): its first token begins one, the others go on with it, the one behind does not.
+
+    log_tags: log probabilities as in `Logits.name`; lengths: tokens of each span.
+    """
+    if not lengths:
+        return []
+    firsts = np.cumsum([0, *(length + 1 for length in lengths[:-1])])
+    behind = firsts + lengths
+    found = log_tags[:, INSIDE].copy()
+    found[firsts] = log_tags[firsts, BEGIN]
+    found[behind] = np.logaddexp(log_tags[behind, OUTSIDE], log_tags[behind, BEGIN])
+    result: list[float] = np.exp(np.add.reduceat(found, firsts)).tolist()
+    return result
 
 
 def _log_softmax(logits: Floats) -> Floats:

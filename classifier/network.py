@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import BertConfig, BertModel
 
-from classifier.labels import SENTIMENTS, TOPICS
+from classifier.labels import NAME_TAGS, SENTIMENTS, TOPICS
 
 SHAPE = BertConfig(
     hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, vocab_size=30522
@@ -21,12 +21,14 @@ class Logits(NamedTuple):
     sentiment: torch.Tensor  # (texts, 3)
     topic: torch.Tensor  # (texts, 20)
     entity: torch.Tensor  # (spans, 3)
+    name: torch.Tensor  # (texts, tokens, 3): outside, begin, inside
 
 
 class Network(nn.Module):  # type: ignore[misc, unused-ignore]  # torch is not there where this is checked
-    """One encoder, three heads.
+    """One encoder, four heads.
 
     A text's vector is the mean of its token vectors; an entity is told by the mean over its own, beside the text's.
+    Names of entities are told token by token.
     """
 
     def __init__(self, encoder: BertModel | None = None, dropout: float = 0.1) -> None:
@@ -38,6 +40,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]  # torch is not t
         self.sentiment = nn.Linear(width, len(SENTIMENTS))
         self.topic = nn.Linear(width, len(TOPICS))
         self.entity = nn.Linear(2 * width, len(SENTIMENTS))
+        self.name = nn.Linear(width, len(NAME_TAGS))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, spans: Sequence[tuple[int, int, int]]) -> Logits:
@@ -47,7 +50,10 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]  # torch is not t
         pooled = (hidden * weights).sum(1) / weights.sum(1)
         joined = torch.cat([_means(hidden, spans), pooled[[text for text, _, _ in spans]]], 1)
         return Logits(
-            self.sentiment(self.dropout(pooled)), self.topic(self.dropout(pooled)), self.entity(self.dropout(joined))
+            self.sentiment(self.dropout(pooled)),
+            self.topic(self.dropout(pooled)),
+            self.entity(self.dropout(joined)),
+            self.name(self.dropout(hidden)),
         )
 
 

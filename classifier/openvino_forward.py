@@ -45,10 +45,12 @@ class OpenVinoForward:
         request.wait()
         hidden, pooled = (request.get_output_tensor(number).data for number in range(2))
         towards = [np.concatenate([hidden[row, first:last].mean(0), pooled[row]]) for row, first, last in batch.spans]
+        tokens = [hidden[row, first : last + 1] for row, first, last in batch.spans]
         logits = Logits(
             self._head("sentiment", pooled),
             self._head("topic", pooled),
             self._head("entity", np.stack(towards) if towards else np.empty((0, 2 * WIDTH), np.float32)),
+            self._head("name", np.concatenate(tokens) if tokens else np.empty((0, WIDTH), np.float32)),
         )
         self._requests.append(request)
         return logits

@@ -107,7 +107,9 @@ def _scored(
             key=lambda topic: -topic.p,
         )
     )
-    towards = iter(result.entities)
+    asked_for = iter(zip(result.entities, result.names, strict=True))
+    # A company that only the source names has no place in the text: the whole text's mood stands for it.
+    towards = [next(asked_for) if mention.start >= 0 else (result.sentiment, 1.0) for mention in mentions]
     entities = tuple(
         Entity(
             symbol=mention.symbol,
@@ -115,10 +117,10 @@ def _scored(
             start=mention.start,
             end=mention.end,
             relevance=mention.relevance,
-            # A company that only the source names has no place in the text: the whole text's mood stands for it.
-            sentiment=Sentiment(*next(towards)) if mention.start >= 0 else sentiment,
+            sentiment=Sentiment(*triple),
         )
-        for mention in mentions
+        for mention, (triple, p_name) in zip(mentions, towards, strict=True)
+        if p_name >= mention.least
     )
     return Scored(
         id=article.id,

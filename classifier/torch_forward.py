@@ -26,10 +26,10 @@ class TorchForward:
         self._network.encoder.set_attn_implementation("sdpa")
         self.precision = "bf16"
 
-    def start(self, batch: Batch) -> list[tuple[torch.Tensor, int]]:
-        """Results on their way, with how many of the batch's pieces each holds."""
+    def start(self, batch: Batch) -> list[tuple[torch.Tensor, int, int]]:
+        """Results on their way, with how many of the batch's pieces and spans each holds."""
         try:
-            return [(self._run(batch), len(batch.ids))]
+            return [(self._run(batch), len(batch.ids), len(batch.spans))]
         except torch.OutOfMemoryError as error:
             if len(batch.ids) == 1:
                 raise ModelError(f"the device's memory does not hold one text: {error}; free some of it") from error
@@ -39,24 +39,30 @@ class TorchForward:
             torch.cuda.empty_cache()
         return [part for half in _halves(batch) for part in self.start(half)]
 
-    def finish(self, begun: list[tuple[torch.Tensor, int]]) -> Logits:
+    def finish(self, begun: list[tuple[torch.Tensor, int, int]]) -> Logits:
         parts = []
-        for sent, count in begun:
+        for sent, texts, spans in begun:
             if self._device.type == "cuda":
                 torch.cuda.current_stream().synchronize()
-            found = sent.numpy()
-            parts.append(Logits(found[:count, :3], found[:count, 3:], found[count:, :3]))
+            of_texts, of_spans, of_tokens = np.split(sent.numpy(), [texts, texts + spans])
+            parts.append(Logits(of_texts[:, :3], of_texts[:, 3:], of_spans[:, :3], of_tokens[:, :3]))
         return Logits(*(np.concatenate(several) for several in zip(*parts, strict=True)))
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def _run(self, batch: Batch) -> torch.Tensor:
-        """All logits in one tensor on the host, as soon as the stream is done: rows of pieces, then rows of spans."""
+        """All logits in one tensor on the host, as soon as the stream is done.
+
+        Rows of pieces, then of spans, then of the spans' tokens with the one behind each.
+        """
         ids, mask = self._sent(torch.from_numpy(batch.ids).long()), self._sent(torch.from_numpy(batch.mask))
         with torch.autocast(self._device.type, dtype=torch.bfloat16):
-            sentiment, topic, entity = self._network(ids, mask, batch.spans)
+            sentiment, topic, entity, name = self._network(ids, mask, batch.spans)
+        width = ids.shape[1]
+        at = [row * width + token for row, first, last in batch.spans for token in range(first, last + 1)]
+        tokens = name.flatten(0, 1)[self._sent(torch.tensor(at, dtype=torch.long))]
         rows = torch.cat([sentiment, topic], 1)
-        towards = torch.nn.functional.pad(entity, (0, rows.shape[1] - entity.shape[1]))
-        found = torch.cat([rows, towards]).float()
+        others = [torch.nn.functional.pad(part, (0, rows.shape[1] - part.shape[1])) for part in (entity, tokens)]
+        found = torch.cat([rows, *others]).float()
         if self._device.type != "cuda":
             return found
         host = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)

@@ -1,48 +1,56 @@
 """Training the shipped weights: `moodwire train`. Needs the extra `gpu` (PyTorch, transformers).
 
-Four steps, each of which goes on where it was killed: the encoder is trained further on finance text without labels;
-teachers are fine-tuned from it, with different seeds; they score texts without labels; the student, which ships,
-learns from labels and teachers (knowledge distillation, Hinton et al. 2015, with the labelled loss mixed in).
+Four steps, each of which goes on where it was killed: the encoder is trained further by masked words; teachers are
+fine-tuned, from different seeds and encoders; they and a bag of token n-grams score texts with labels and without; the
+student, which ships, learns from labels and teachers (knowledge distillation, Hinton et al. 2015, with the labelled
+loss mixed in).
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from tokenizers import Tokenizer
 from torch.nn import functional as F
 
 from classifier import network
+from classifier.augment import joined, lent
+from classifier.bag import Bag
 from classifier.data import Example, digest, training, unlabelled, validation
 from classifier.engine import Scores, open_engine
 from classifier.fit import BEST, Recipe, fit
-from classifier.labels import SENTIMENTS, TOPICS
+from classifier.labels import BEGIN, INSIDE, OUTSIDE, SENTIMENTS, TOPICS
 from classifier.network import Logits, Network
 from classifier.pretrain import pretrain
 from classifier.text import normalise
 
-VERSION = "0.3"
+VERSION = "0.5"
 SMOOTHING = 0.05  # of the labels
 SOFT = 0.5  # weight of the teachers' opinion where there is a label too
 MAX_TOKENS = 128
 DEV = 20  # one text in so many is held back: by it temperatures are fitted and epochs chosen
 FURTHER = Recipe(epochs=1, rate=2e-4, head_rate=1e-3, average=0.99, seed=11)
-TEACHER = Recipe(epochs=3, rate=1.5e-4, head_rate=1e-3)
+TEACHER = Recipe(epochs=3, rate=1.5e-4, head_rate=1e-3)  # from the encoder trained further
 TEACHER_SEEDS = (7, 8, 9)
-EVERY = 2  # one in so many of the texts without labels is taken
-STUDENT = Recipe(epochs=1, rate=1e-4, head_rate=3e-4)  # from the first teacher
+OTHER = Recipe(epochs=3, rate=1e-4, head_rate=1e-3, average=0.995)  # from the encoder as it came, by `augment`
+BAG = 0.25  # weight of the bag beside the teachers' mean, in log probabilities
+STUDENT = Recipe(epochs=2, rate=1e-4, head_rate=1e-3)  # from the other teacher, on half of the texts without labels
+AGAIN = STUDENT._replace(epochs=1, seed=8)  # from there, on the other half
+NAME = 0.2  # weight of a token's tag against a text's sentiment
 NONE = -100
 
 
 class Item:
-    """An example as token ids, its entities as token spans; what is not known is NONE."""
+    """An example as token ids, its entities as token spans, the tags of names; what is not known is NONE."""
 
     def __init__(self, tokenizer: Tokenizer, example: Example) -> None:
         encoding = tokenizer.encode(normalise(example.text))
@@ -56,7 +64,21 @@ class Item:
             if inside:
                 self.spans.append((inside[0], inside[-1] + 1, NONE if label < 0 else label))
                 self.kept.append(number)
+        known = [example.text[start:end] for start, end, label in example.entities if label >= 0]
+        self.names = tags(example.text, known, encoding.offsets) if known else [NONE] * len(encoding.ids)
         self.opinion: Scores | None = None  # of the teachers
+
+
+def tags(text: str, names: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """Of each token whether it begins or goes on with one of the names, wherever the text has it, or is outside."""
+    longest_first = sorted(names, key=len, reverse=True)
+    anywhere = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in longest_first), re.IGNORECASE)
+    found = [OUTSIDE if end > start else NONE for start, end in offsets]
+    for place in anywhere.finditer(text):
+        inside = [i for i, (a, b) in enumerate(offsets) if b > a and a < place.end() and b > place.start()]
+        for i in inside:
+            found[i] = BEGIN if i == inside[0] else INSIDE
+    return found
 
 
 class Corpus(NamedTuple):
@@ -87,7 +109,7 @@ def is_dev(text: str) -> bool:
 
 
 def logits_of(model: Network, batch: Sequence[Item]) -> Logits:
-    """In bf16 where it can be, given back as f32."""
+    """In bf16 where it can be, given back as f32; those of names with a row for each token of the batch."""
     device = next(model.parameters()).device
     width = max(len(item.ids) for item in batch)
     ids = torch.tensor([item.ids + [0] * (width - len(item.ids)) for item in batch], device=device)
@@ -95,50 +117,52 @@ def logits_of(model: Network, batch: Sequence[Item]) -> Logits:
     spans = [(row, first, last) for row, item in enumerate(batch) for first, last, _ in item.spans]
     with torch.autocast(device.type, dtype=torch.bfloat16):
         found = model(ids, mask, spans)
-    return Logits(*(part.float() for part in found))
+    return Logits(*(part.float() for part in found._replace(name=found.name.flatten(0, 1))))
 
 
-def labels_of(batch: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def labels_of(batch: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """By head, as the rows of `logits_of`."""
+    width = max(len(item.ids) for item in batch)
     return (
         torch.tensor([item.sentiment for item in batch]),
         torch.tensor([item.topic for item in batch]),
         torch.tensor([label for item in batch for _, _, label in item.spans], dtype=torch.long),
+        torch.tensor([tag for item in batch for tag in item.names + [NONE] * (width - len(item.names))]),
     )
 
 
 def loss_of(model: Network, batch: Sequence[Item], hard: Loss = plain) -> torch.Tensor:
     """By the batch's size, not by the number of labels known: a rare label does not pull harder in a lucky batch."""
     logits = logits_of(model, batch)
-    total = torch.zeros(())
-    for part, given, opinion in zip(logits, labels_of(batch), opinions_of(batch), strict=True):
-        labels = given.to(part.device)
-        if opinion is None:
-            total = total + hard(part, labels)
-            continue
-        known = labels != NONE
+    *labels, names = (given.to(logits.sentiment.device) for given in labels_of(batch))
+    total = NAME * plain(logits.name, names)
+    for part, known, (opinion, asked) in zip(logits[:3], labels, opinions_of(batch), strict=True):
+        both = asked.to(part.device)
+        total = (
+            total + hard(part, torch.where(both, NONE, known)) + (1 - SOFT) * hard(part, torch.where(both, known, NONE))
+        )
         against = -(opinion.to(part.device) * F.log_softmax(part, 1)).sum(1)
-        weight = torch.where(known, SOFT, 1.0)
-        total = total + (against * weight).sum() + (1 - SOFT) * hard(part, labels)
+        total = total + (torch.where(known == NONE, 1.0, SOFT) * both * against).sum()
     return total / len(batch)
 
 
-def opinions_of(batch: Sequence[Item]) -> tuple[torch.Tensor | None, ...]:
-    opinions = [item.opinion for item in batch]
-    if opinions[0] is None:
-        return None, None, None
-    known = [opinion for opinion in opinions if opinion is not None]
-    towards = [item.opinion.entities[k] for item in batch if item.opinion is not None for k in item.kept]
-    return (
-        torch.tensor([opinion.sentiment for opinion in known]),
-        torch.tensor([opinion.topics for opinion in known]),
-        torch.tensor(towards).reshape(-1, 3),
-    )
+def opinions_of(batch: Sequence[Item]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The teachers' probabilities by head, with whether they were asked; zeros where they were not."""
+    asked = torch.tensor([item.opinion is not None for item in batch])
+    most = max(len(item.spans) and item.kept[-1] + 1 for item in batch)
+    unasked = Scores((0.0,) * 3, (0.0,) * len(TOPICS), ((0.0,) * 3,) * most, ())
+    found = [item.opinion or unasked for item in batch]
+    yield torch.tensor([scores.sentiment for scores in found]), asked
+    yield torch.tensor([scores.topics for scores in found]), asked
+    towards = [scores.entities[k] for scores, item in zip(found, batch, strict=True) for k in item.kept]
+    by_span = asked.repeat_interleave(torch.tensor([len(item.spans) for item in batch]))
+    yield torch.tensor(towards).reshape(-1, len(SENTIMENTS)), by_span
 
 
 def judged(model: Network, items: Sequence[Item]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Logits and labels by head, of what has labels."""
-    logits: list[list[torch.Tensor]] = [[], [], []]
-    labels: list[list[torch.Tensor]] = [[], [], []]
+    logits: list[list[torch.Tensor]] = [[] for _ in Logits._fields]
+    labels: list[list[torch.Tensor]] = [[] for _ in Logits._fields]
     order = sorted(items, key=lambda item: len(item.ids))
     with torch.no_grad():
         for at in range(0, len(order), 64):
@@ -146,10 +170,7 @@ def judged(model: Network, items: Sequence[Item]) -> dict[str, tuple[torch.Tenso
             for head, (part, label) in enumerate(zip(logits_of(model, batch), labels_of(batch), strict=True)):
                 logits[head].append(part[label != NONE])
                 labels[head].append(label[label != NONE])
-    return {
-        name: (torch.cat(logits[head]), torch.cat(labels[head]))
-        for head, name in enumerate(("sentiment", "topic", "entity"))
-    }
+    return {name: (torch.cat(logits[head]), torch.cat(labels[head])) for head, name in enumerate(Logits._fields)}
 
 
 def worth(model: Network, items: Sequence[Item]) -> float:
@@ -204,41 +225,67 @@ def export(model: Network, found: Corpus, out: Path) -> dict[str, float]:
     return {head: (logits.argmax(1) == labels).float().mean().item() for head, (logits, labels) in results.items()}
 
 
-def opinions(folders: Sequence[Path], examples: Sequence[Example]) -> list[Scores]:
-    """The mean probabilities of several models."""
-    found: list[list[Scores]] = []
-    for folder in folders:
-        engine = open_engine("auto", folder)
-        texts = [example.text for example in examples]
-        spans = [[(start, end) for start, end, _ in example.entities] for example in examples]
-        found.append([])
-        for at in range(0, len(texts), 2048):
-            found[-1] += engine.score(texts[at : at + 2048], spans[at : at + 2048])
-            print(f"  scoring with {folder.name}: {len(found[-1])}/{len(texts)}", end="\r", flush=True)
-        print()
-    means = []
-    for several in zip(*found, strict=True):
-        sentiment, topics = (
-            np.mean([getattr(scores, part) for scores in several], axis=0).tolist() for part in ("sentiment", "topics")
-        )
-        towards = np.mean([scores.entities for scores in several], axis=0).tolist() if several[0].entities else []
-        means.append(Scores(tuple(sentiment), tuple(topics), tuple(map(tuple, towards))))
-    return means
-
-
-def kept_opinions(folders: Sequence[Path], examples: Sequence[Example], path: Path) -> list[Scores]:
-    """`opinions`, from a file where they stand already for the same teachers and texts."""
-    asked = [(folder / "model.sha256").read_text().strip() for folder in folders] + [e.text for e in examples]
+def opinions(folder: Path, examples: Sequence[Example]) -> list[Scores]:
+    """A teacher's probabilities; from a file in its folder where they stand already for the same weights and texts."""
+    asked = [(folder / "model.sha256").read_text().strip(), *(example.text for example in examples)]
     key = hashlib.sha256("\0".join(asked).encode("utf-8", "replace")).hexdigest()
+    path = folder / "opinions"
     if path.exists():
         known, found = msgspec.msgpack.decode(path.read_bytes(), type=tuple[str, list[Scores]])
         if known == key:
             return found
-    found = opinions(folders, examples)
+    engine = open_engine("auto", folder)
+    texts = [example.text for example in examples]
+    spans = [[(start, end) for start, end, _ in example.entities] for example in examples]
+    found = []
+    for at in range(0, len(texts), 2048):
+        found += engine.score(texts[at : at + 2048], spans[at : at + 2048])
+        print(f"  scoring with {folder.name}: {len(found)}/{len(texts)}", end="\r", flush=True)
+    print()
     new = path.with_suffix(".new")
     new.write_bytes(msgspec.msgpack.encode((key, found)))
     os.replace(new, path)
     return found
+
+
+class Bags(NamedTuple):
+    sentiment: Bag
+    topic: Bag
+
+
+def bags(kept: Sequence[Example], tokenizer: Tokenizer) -> Bags:
+    """Fitted on the labelled texts; of sentiment on posts alone, for a headline's label is one towards its company."""
+    posts = [example for example in kept if example.sentiment is not None and not example.entities]
+    topical = [example for example in kept if example.topic is not None]
+    return Bags(
+        Bag(tokenizer, [e.text for e in posts], [e.sentiment for e in posts if e.sentiment is not None]),
+        Bag(tokenizer, [e.text for e in topical], [e.topic for e in topical if e.topic is not None]),
+    )
+
+
+def joint(found: Sequence[Sequence[Scores]], counted: Bags, examples: Sequence[Example]) -> list[Scores]:
+    """The mean of the teachers' probabilities; those of sentiment and topic mixed with the bags' by log probability."""
+    texts = [example.text for example in examples]
+    both = [
+        mixed(np.mean([[scores[head] for scores in one] for one in found], axis=0), bag.log_probabilities(texts))
+        for head, bag in enumerate(counted)
+    ]
+    towards = (
+        np.mean([scores.entities for scores in several], axis=0).tolist() if several[0].entities else []
+        for several in zip(*found, strict=True)
+    )
+    return [
+        Scores(tuple(sentiment), tuple(topics), tuple(map(tuple, entities)), ())
+        for sentiment, topics, entities in zip(*(part.tolist() for part in both), towards, strict=True)
+    ]
+
+
+def mixed(p: NDArray[np.float64], log_q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Teachers' probabilities p with a bag's: (texts, classes)."""
+    together = (1 - BAG) * np.log(p + 1e-9) + BAG * log_q
+    raised = np.exp(together - together.max(1, keepdims=True))
+    result: NDArray[np.float64] = raised / raised.sum(1, keepdims=True)
+    return result
 
 
 def run(data: Path, base: Path, out: Path, work: Path) -> dict[str, float]:
@@ -247,23 +294,33 @@ def run(data: Path, base: Path, out: Path, work: Path) -> dict[str, float]:
     print(f"{len(labelled)} texts with labels, {len(rest)} without", flush=True)
     further = pretrain(labelled, base, FURTHER, work / "further")
     found = corpus(labelled, base)
-    teachers = []
-    for seed in TEACHER_SEEDS:
-        model = network.pretrained(further)
-        teachers.append(work / f"teacher-{seed}")
-        fine_tune(model, found, TEACHER._replace(seed=seed), teachers[-1])
-        if not (teachers[-1] / "model.sha256").exists():
-            print(f"{teachers[-1].name}: {export(model, found, teachers[-1])}", flush=True)
-    kept = [example for example in labelled if not is_dev(example.text)] + rest[::EVERY]
-    items = [Item(found.tokenizer, example) for example in kept]
-    for item, opinion in zip(items, kept_opinions(teachers, kept, work / "opinions"), strict=True):
+    kept = [example for example in labelled if not is_dev(example.text)]
+    augmented = [*map(lent, kept), *joined(kept, OTHER.seed)]
+    teachers = [work / f"teacher-{seed}" for seed in TEACHER_SEEDS] + [work / "teacher-other"]
+    for folder, seed in zip(teachers, TEACHER_SEEDS, strict=False):
+        teach(network.pretrained(further), found, TEACHER._replace(seed=seed), folder)
+    as_taken = found._replace(kept=[Item(found.tokenizer, example) for example in augmented])
+    teach(network.pretrained(base), as_taken, OTHER, teachers[-1])
+    asked = [*kept, *rest]
+    told = joint([opinions(folder, asked) for folder in teachers], bags(kept, found.tokenizer), asked)
+    more = [Item(found.tokenizer, example) for example in rest]
+    # Joined headlines, at the end of those taken, learn from their labels alone.
+    for item, opinion in zip([*as_taken.kept[: len(kept)], *more], told, strict=True):
         item.opinion = opinion
-    model = network.pretrained(further)
-    model.load_state_dict(torch.load(teachers[0] / BEST, weights_only=True))
-    fine_tune(model, found._replace(kept=items), STUDENT, work / "student")
+    model = network.pretrained(base)
+    model.load_state_dict(torch.load(teachers[-1] / BEST, weights_only=True))
+    for number, recipe in enumerate((STUDENT, AGAIN)):
+        half = found._replace(kept=[*as_taken.kept, *more[number::2]])
+        fine_tune(model, half, recipe, work / f"student-{number + 1}")
     figures = export(model, found, out)
     write_hashes([*labelled, *rest], validation(data), out)
     return figures
+
+
+def teach(model: Network, found: Corpus, recipe: Recipe, folder: Path) -> None:
+    fine_tune(model, found, recipe, folder)
+    if not (folder / "model.sha256").exists():
+        print(f"{folder.name}: {export(model, found, folder)}", flush=True)
 
 
 def write_hashes(trained: Sequence[Example], held_out: Sequence[Example], out: Path) -> None:

@@ -73,7 +73,8 @@ def _columns(model: str, mentions: list[Any], result: Scores, asked_for: bool) -
     topic = max(range(len(TOPICS)), key=lambda i: result.topics[i])
     entities = [
         {"symbol": m.symbol, "surface": m.surface, "start": m.start, "end": m.end, "score": round(e[2] - e[0], 4)}
-        for m, e in zip(mentions, result.entities, strict=False)
+        for m, e, p in zip(mentions, result.entities, result.names, strict=False)
+        if p >= m.least
     ]
     values = (
         SENTIMENTS[max(range(3), key=lambda i: triple[i])],

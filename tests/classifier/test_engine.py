@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from classifier.engine import Engine, Scores, Span, open_engine
+from classifier.entities import SHOWN
 from classifier.labels import SENTIMENTS, TOPICS
 from moodwire.errors import ModelError
 
@@ -45,7 +46,8 @@ def shipped() -> Engine:
 
 def check(scores: Scores, spans: int) -> None:
     assert len(scores.topics) == len(TOPICS)
-    assert len(scores.entities) == spans
+    assert len(scores.entities) == len(scores.names) == spans
+    assert all(0 <= p <= 1 for p in scores.names)
     for p in (scores.sentiment, scores.topics, *scores.entities):
         assert sum(p) == pytest.approx(1, abs=1e-4)
         assert min(p) >= 0
@@ -53,7 +55,7 @@ def check(scores: Scores, spans: int) -> None:
 
 def apart(a: Scores, b: Scores) -> float:
     """The largest difference of two probabilities."""
-    left, right = ([*s.sentiment, *s.topics, *(p for triple in s.entities for p in triple)] for s in (a, b))
+    left, right = ([*s.sentiment, *s.topics, *s.names, *(p for triple in s.entities for p in triple)] for s in (a, b))
     return float(np.abs(np.subtract(left, right)).max())
 
 
@@ -180,6 +182,22 @@ def test_two_companies_of_opposite_fortune(shipped: Engine, text: str, falls: st
     down, up = scores.entities
     assert int(np.argmax(down)) == 0
     assert int(np.argmax(up)) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "named"),
+    [
+        ("Target recalls toys after complaints", "Target", True),
+        ("Broker raises its price Target to $64", "Target", False),
+        ("Visa profit beats estimates on travel", "Visa", True),
+        ("Total revenues were $114 billion in the quarter", "Total", False),
+        ("What comes Next for the bond market", "Next", False),
+    ],
+)
+def test_a_word_is_told_from_a_name(shipped: Engine, text: str, name: str, named: bool) -> None:
+    start = text.index(name)
+    (scores,) = shipped.score([text], [[(start, start + len(name))]])
+    assert (scores.names[0] >= SHOWN) == named
 
 
 def test_a_company_deep_in_an_article_has_its_own_sentiment(shipped: Engine) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier.entities import HEADLINE, LEAD, LEAD_CHARS, PASSING, Mention, Watchlist
+from classifier.entities import BARE, HEADLINE, LEAD, LEAD_CHARS, PASSING, SHOWN, SURE, Mention, Watchlist
 from moodwire.settings import Company
 
 COMPANIES = [
@@ -26,7 +26,7 @@ SYMBOLS = {symbol for symbol, _, _ in COMPANIES}
 
 
 def found(title: str, body: str = "") -> list[tuple[str, str]]:
-    return [(mention.symbol, mention.surface) for mention in WATCHLIST.find(title, body)]
+    return [(mention.symbol, mention.surface) for mention in WATCHLIST.find(title, body) if mention.least < BARE]
 
 
 @pytest.mark.parametrize(
@@ -94,11 +94,11 @@ def test_relevance_by_place() -> None:
 
 def test_first_mention_stands_for_the_company() -> None:
     (mention,) = WATCHLIST.find("Apple, $AAPL and Apple Inc")
-    assert mention == Mention("AAPL", "Apple", 0, 5, HEADLINE)
+    assert mention == Mention("AAPL", "Apple", 0, 5, HEADLINE, SURE)
 
 
 def test_tickers_of_the_source_count() -> None:
-    assert WATCHLIST.find("It rises", tickers=("C", "XYZ")) == [Mention("C", "$C", -1, -1, HEADLINE)]
+    assert WATCHLIST.find("It rises", tickers=("C", "XYZ")) == [Mention("C", "$C", -1, -1, HEADLINE, SURE)]
     far = "x " * LEAD_CHARS + "Apple"
     (mention,) = WATCHLIST.find("Phones", far, ("AAPL",))
     assert (mention.surface, mention.relevance) == ("Apple", HEADLINE)
@@ -147,7 +147,7 @@ WORDS = Watchlist(
     ],
 )
 def test_a_word_names_a_company_where_the_text_shows_it(title: str, symbols: list[str]) -> None:
-    assert [mention.symbol for mention in WORDS.find(title)] == symbols
+    assert [mention.symbol for mention in WORDS.find(title) if mention.least < BARE] == symbols
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,30 @@ def test_a_word_names_a_company_where_the_text_shows_it(title: str, symbols: lis
     ],
 )
 def test_a_word_or_a_part_of_another_name_is_no_company(title: str) -> None:
-    assert WORDS.find(title) == []
+    assert all(mention.least == BARE for mention in WORDS.find(title))
+
+
+@pytest.mark.parametrize(
+    ("title", "least"),
+    [
+        ("Nestle and $AAPL", SURE),
+        ("Target Corp opens stores", SURE),
+        ("Target recalls toys", SHOWN),
+        ("Apple a day", BARE),
+        ("Gap, Target recalls toys", SHOWN),  # beside one that is shown
+    ],
+)
+def test_how_sure_the_model_has_to_be_of_a_name(title: str, least: float) -> None:
+    assert {mention.least for mention in WORDS.find(title)} == {least}
+
+
+def test_what_follows_can_make_it_another_thing_whatever_the_model_says() -> None:
+    assert WORDS.find("Target price of 40") == []
+
+
+def test_the_mention_that_is_likeliest_stands_for_the_company() -> None:
+    (mention,) = WORDS.find("Gap week", "Shares of Gap fall")
+    assert (mention.start, mention.relevance, mention.least) == (19, LEAD, SHOWN)
 
 
 def test_of_two_companies_of_one_name_the_first_is_meant() -> None:

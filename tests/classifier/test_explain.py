@@ -30,7 +30,7 @@ class Words:
 
     def _one(self, text: str) -> Scores:
         score = sum(WORTH.get(word.lower().strip(".,"), 0.0) for word in text.split())
-        return Scores((max(-score, 0.0), 1 - abs(score), max(score, 0.0)), (), ())
+        return Scores((max(-score, 0.0), 1 - abs(score), max(score, 0.0)), (), (), ())
 
 
 def test_each_word_is_told_with_what_it_does() -> None:

@@ -29,7 +29,7 @@ def engine() -> Engine:
 def test_it_agrees_with_the_cpu_s_engine(engine: Engine) -> None:
     spans = [[(0, 4)]] * len(TEXTS)
     ours, theirs = (e.score(TEXTS, spans) for e in (engine, open_engine("openvino", threads=2)))
-    for part in ("sentiment", "topics", "entities"):
+    for part in ("sentiment", "topics", "entities", "names"):
         one, other = (np.array([getattr(scores, part) for scores in found]) for found in (ours, theirs))
         apart = np.abs(one - other)
         assert apart.mean() < 0.005

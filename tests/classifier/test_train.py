@@ -5,14 +5,17 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from transformers import BertConfig, BertModel
 
 from classifier import fit as fitting
 from classifier import train, weights
+from classifier.bag import Bag
 from classifier.data import Example, digest, training, unlabelled, validation
-from classifier.engine import WEIGHTS, open_engine
+from classifier.engine import WEIGHTS, Scores, open_engine
 from classifier.fit import Recipe, batches, fit
 from classifier.network import SHAPE, Network
 
@@ -131,11 +134,11 @@ def test_the_whole_recipe_gives_weights_that_the_engine_serves(
     corpora: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(train, "TEACHER_SEEDS", (7, 8))
-    for name in ("FURTHER", "TEACHER", "STUDENT"):
+    for name in ("FURTHER", "TEACHER", "OTHER", "STUDENT", "AGAIN"):
         monkeypatch.setattr(train, name, getattr(train, name)._replace(epochs=1))
     out, work = tmp_path / "out", tmp_path / "work"
     figures = train.run(corpora, base, out, work)
-    assert set(figures) == {"sentiment", "topic", "entity"}
+    assert set(figures) == {"sentiment", "topic", "entity", "name"}
     engine = open_engine("openvino", out, 2)
     (scores,) = engine.score(["Firm1 gains as Rival1 loses"], [[(0, 5)]])
     assert sum(scores.sentiment) == pytest.approx(1, abs=1e-4)
@@ -155,9 +158,55 @@ def test_the_whole_recipe_gives_weights_that_the_engine_serves(
     assert all((tensor == after.tensors[name]).all() for name, tensor in before.tensors.items())
 
 
-def test_opinions_are_the_mean_of_the_teachers() -> None:
+class Flat(Bag):
+    """Knows nothing."""
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+
+    def log_probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        return np.full((len(texts), self._classes), -np.log(self._classes))
+
+
+def test_opinions_are_the_mean_of_the_teachers_mixed_with_the_bags() -> None:
     example = [Example("Acme falls", entities=((0, 4, -1),))]
-    (mean,) = train.opinions([WEIGHTS, WEIGHTS], example)
-    (own,) = open_engine("openvino").score(["Acme falls"], [[(0, 4)]])
-    assert mean.sentiment == pytest.approx(own.sentiment)
-    assert mean.entities[0] == pytest.approx(own.entities[0])
+    topics = (0.5, 0.5, *[0.0] * 18)
+    one = Scores((0.6, 0.3, 0.1), topics, ((0.8, 0.1, 0.1),), (0.0,))
+    other = Scores((0.4, 0.3, 0.3), topics, ((0.2, 0.2, 0.6),), (0.0,))
+    (mean,) = train.joint([[one], [other]], train.Bags(Flat(3), Flat(20)), example)
+    raised = np.array([0.5, 0.3, 0.2]) ** (1 - train.BAG)
+    assert mean.sentiment == pytest.approx(raised / raised.sum(), abs=1e-6)
+    assert mean.entities[0] == pytest.approx((0.5, 0.15, 0.35))
+
+
+def test_an_opinion_counts_beside_a_label_and_alone_where_there_is_none() -> None:
+    torch.manual_seed(3)
+    tokenizer = weights.tokenizer(WEIGHTS)
+    model = Network(BertModel(SHAPE, add_pooling_layer=False)).eval()
+    certain = Scores((1.0, 0.0, 0.0), (1.0, *[0.0] * 19), (), ())
+    labelled, unlabelled = (train.Item(tokenizer, Example("Oil falls", sentiment=label)) for label in (2, None))
+
+    def loss(*items: train.Item) -> float:
+        with torch.no_grad():
+            return float(train.loss_of(model, items))
+
+    by_label, nothing = loss(labelled), loss(unlabelled)
+    unlabelled.opinion = certain
+    logits = train.logits_of(model, [unlabelled])
+    sentiment, topic = (-torch.log_softmax(part, 1)[0, 0].item() for part in (logits.sentiment, logits.topic))
+    assert nothing == 0
+    assert loss(unlabelled) == pytest.approx(sentiment + topic, abs=1e-3)
+    labelled.opinion = certain
+    expected = (1 - train.SOFT) * by_label + train.SOFT * sentiment + topic
+    assert loss(labelled) == pytest.approx(expected, abs=1e-3)
+    assert loss(labelled, train.Item(tokenizer, Example("Gold"))) == pytest.approx(expected / 2, abs=1e-3)
+
+
+def test_names_are_tagged_wherever_the_text_has_them() -> None:
+    text = "Acme Steel sues Acme; acme's Acmeville"
+    encoding = weights.tokenizer(WEIGHTS).encode(text)
+    found = train.tags(text, ["Acme", "Acme Steel"], encoding.offsets)
+    told = [(text[a:b], "OBI"[tag]) for (a, b), tag in zip(encoding.offsets, found, strict=True) if tag != train.NONE]
+    joined = "".join(f" {word}/{tag}" for word, tag in told)
+    assert joined == " Ac/B me/I Steel/I sue/O s/O Ac/B me/I ;/O ac/B me/I '/O s/O Ac/O me/O ville/O"
+    assert found[0] == found[-1] == train.NONE, "the marks at both ends are no tokens of the text"

@@ -22,7 +22,7 @@ def test_shipped_weights_are_whole_and_light() -> None:
     name, _, version = loaded.model.partition("@")
     assert name == "moodwire-minilm"
     assert version.endswith(f"+{checksum[:8]}")
-    assert loaded.temperatures.keys() == {"sentiment", "topic", "entity"}
+    assert loaded.temperatures.keys() == {"sentiment", "topic", "entity", "name"}
     assert all(tensor.dtype == "float16" for tensor in loaded.tensors.values())
     assert (WEIGHTS / "model.safetensors").stat().st_size <= 48_000_000
 
