@@ -29,7 +29,7 @@ from classifier.engine import WEIGHTS, Engine, open_engine
 from classifier.entities import BARE, SHORT_NAME, SHOWN, SURE, Place, Watchlist
 from classifier.labels import BEGIN, INSIDE, OUTSIDE
 from classifier.network import from_tensors
-from classifier.train import MAX_TOKENS, NONE, Item, is_dev, logits_of
+from classifier.train import NONE, Item, is_dev, logits_of, tokenizer_of
 from moodwire import symbology
 from moodwire.settings import Company
 
@@ -184,9 +184,7 @@ def measure(how: str, places: Sequence[Sequence[Place]], texts: list[Text], faul
 
 def tagged(name: str, folder: Path, examples: Sequence[Example]) -> None:
     """Names by the model alone: right is a span with the very same beginning and end (entity-level F1)."""
-    tokenizer = weights.tokenizer(folder)
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(MAX_TOKENS)
+    tokenizer = tokenizer_of(folder)
     model = from_tensors(weights.load(folder).tensors).eval()
     items = [Item(tokenizer, example) for example in examples]
     right = said = true = 0

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
-from classifier import weights
+from bench.classifier import scored
 from classifier.data import tfns, topics, training
 from classifier.engine import WEIGHTS, open_engine
-from classifier.train import MAX_TOKENS, bags, is_dev, mixed
+from classifier.train import bags, is_dev, mixed, tokenizer_of
 
 Found = tuple[NDArray[np.float64], NDArray[np.float64]]  # probabilities of the sentiment files' texts, of the topic's
 
@@ -31,25 +31,20 @@ def main() -> None:
     files = tfns(data, "valid"), topics(data, "valid")
     labels = [example.sentiment for example in files[0]], [example.topic for example in files[1]]
     texts = [[example.text for example in file] for file in files]
-    tokenizer = weights.tokenizer(WEIGHTS)
-    tokenizer.enable_truncation(MAX_TOKENS)
-    counted = bags([example for example in training(data) if not is_dev(example.text)], tokenizer)
+    kept = [example for example in training(data) if not is_dev(example.text)]
+    counted = bags(kept, tokenizer_of(WEIGHTS))
     log_bag = [bag.log_probabilities(part) for bag, part in zip(counted, texts, strict=True)]
     print("| what | TFNS valid, weighted F1 | topic valid, accuracy / macro F1 |\n|---|---|---|")
     row("the bag", labels, (log_bag[0], log_bag[1]))
     each: list[Found] = []
     for path in sorted(options.work.glob("teacher-*/model.sha256")):
-        each.append(scored(path.parent, texts))
+        engine = open_engine("openvino", path.parent)
+        posts, topical = (scored(engine, file) for file in files)
+        each.append((np.array([of.sentiment for of in posts]), np.array([of.topics for of in topical])))
         row(path.parent.name, labels, each[-1])
     mean = np.mean([found[0] for found in each], axis=0), np.mean([found[1] for found in each], axis=0)
     row("their mean", labels, mean)
     row("and the bag", labels, (mixed(mean[0], log_bag[0]), mixed(mean[1], log_bag[1])))
-
-
-def scored(folder: Path, texts: Sequence[Sequence[str]]) -> Found:
-    engine = open_engine("openvino", folder)
-    posts, topical = (engine.score(part, [()] * len(part)) for part in texts)
-    return np.array([scores.sentiment for scores in posts]), np.array([scores.topics for scores in topical])
 
 
 def row(name: str, labels: Sequence[Sequence[int | None]], found: Found) -> None:

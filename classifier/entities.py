@@ -7,6 +7,7 @@ from typing import NamedTuple
 import ahocorasick
 
 from moodwire.settings import Company
+from moodwire.words import whole
 
 HEADLINE, LEAD, PASSING = 1.0, 0.6, 0.3
 LEAD_CHARS = 300
@@ -160,7 +161,7 @@ class Watchlist:
 
         In the order in which the text names them, those that only `tickers` names last.
         """
-        text = f"{title}\n{body}" if body else title
+        text = whole(title, body)
         given = [symbol for ticker in tickers if (symbol := self._symbol(ticker.removeprefix("$").upper()))]
         found: dict[str, Mention] = {}
         places = self.places(text, given)

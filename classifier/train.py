@@ -60,13 +60,17 @@ class Item:
         self.spans: list[tuple[int, int, int]] = []  # first token, last token + 1, sentiment
         self.kept: list[int] = []  # which of the example's entities these are
         for number, (start, end, label) in enumerate(example.entities):
-            inside = [i for i, (a, b) in enumerate(encoding.offsets) if b > a and a < end and b > start]
-            if inside:
+            if inside := tokens_in(encoding.offsets, start, end):
                 self.spans.append((inside[0], inside[-1] + 1, NONE if label < 0 else label))
                 self.kept.append(number)
         known = [example.text[start:end] for start, end, label in example.entities if label >= 0]
         self.names = tags(example.text, known, encoding.offsets) if known else [NONE] * len(encoding.ids)
         self.opinion: Scores | None = None  # of the teachers
+
+
+def tokens_in(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
+    """The tokens of which a part lies between two characters; the marks at both ends of a text are none."""
+    return [i for i, (a, b) in enumerate(offsets) if b > a and a < end and b > start]
 
 
 def tags(text: str, names: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[int]:
@@ -75,7 +79,7 @@ def tags(text: str, names: Sequence[str], offsets: Sequence[tuple[int, int]]) ->
     anywhere = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in longest_first), re.IGNORECASE)
     found = [OUTSIDE if end > start else NONE for start, end in offsets]
     for place in anywhere.finditer(text):
-        inside = [i for i, (a, b) in enumerate(offsets) if b > a and a < place.end() and b > place.start()]
+        inside = tokens_in(offsets, *place.span())
         for i in inside:
             found[i] = BEGIN if i == inside[0] else INSIDE
     return found
@@ -94,10 +98,16 @@ def plain(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits, labels, reduction="sum", ignore_index=NONE, label_smoothing=SMOOTHING)
 
 
-def corpus(examples: Sequence[Example], base: Path) -> Corpus:
+def tokenizer_of(base: Path) -> Tokenizer:
+    """As texts are read in training: cut off at MAX_TOKENS."""
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
+    return tokenizer
+
+
+def corpus(examples: Sequence[Example], base: Path) -> Corpus:
+    tokenizer = tokenizer_of(base)
     parts: tuple[list[Item], list[Item]] = ([], [])
     for example in examples:
         parts[is_dev(example.text)].append(Item(tokenizer, example))
@@ -297,7 +307,7 @@ def run(data: Path, base: Path, out: Path, work: Path) -> dict[str, float]:
     kept = [example for example in labelled if not is_dev(example.text)]
     augmented = [*map(lent, kept), *joined(kept, OTHER.seed)]
     teachers = [work / f"teacher-{seed}" for seed in TEACHER_SEEDS] + [work / "teacher-other"]
-    for folder, seed in zip(teachers, TEACHER_SEEDS, strict=False):
+    for folder, seed in zip(teachers[:-1], TEACHER_SEEDS, strict=True):
         teach(network.pretrained(further), found, TEACHER._replace(seed=seed), folder)
     as_taken = found._replace(kept=[Item(found.tokenizer, example) for example in augmented])
     teach(network.pretrained(base), as_taken, OTHER, teachers[-1])

@@ -131,7 +131,7 @@ def compared(courses: Sequence[tuple[str, pd.DataFrame]], revision: str, pick: T
     for (name, frame), (colour, dash) in zip(courses, LINES, strict=False):
         line, kept = {"color": colour, "width": 1.8, "dash": dash}, bridged(frame["score"])
         figure.add_scatter(
-            **{**_spans(frame), "x": frame["start"][kept]},
+            **_spans(frame, kept),
             y=frame["score"][kept],
             mode="lines+markers",
             marker={"size": 4},
@@ -321,7 +321,7 @@ def _add_score(figure: go.Figure, frame: pd.DataFrame) -> None:
         hoverinfo="skip",
     )
     figure.add_scatter(
-        **{**_spans(frame), "x": frame["start"][kept]},
+        **_spans(frame, kept),
         y=frame["score"][kept],
         mode="lines+markers",
         line={"color": INK, "width": 1.6},
@@ -386,10 +386,11 @@ def _step(frame: pd.DataFrame) -> pd.Timedelta:
     return times.iloc[1] - times.iloc[0] if len(times) > 1 else pd.Timedelta(minutes=1)
 
 
-def _spans(frame: pd.DataFrame) -> dict[str, Any]:
-    """Where the points of a course stand: in the middle of the spans that begin at their times."""
+def _spans(frame: pd.DataFrame, kept: Any = slice(None)) -> dict[str, Any]:
+    """Where the points of a course, or those kept, stand: in the middle of the spans that begin at their times."""
     step_ms = _step(frame) / pd.Timedelta(milliseconds=1)
-    return {"x": frame["start"], "xperiod": step_ms, "xperiod0": frame["start"].iloc[0], "xperiodalignment": "middle"}
+    start = frame["start"]
+    return {"x": start[kept], "xperiod": step_ms, "xperiod0": start.iloc[0], "xperiodalignment": "middle"}
 
 
 def _scale(figure: go.Figure, frame: pd.DataFrame) -> None:

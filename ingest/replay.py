@@ -7,7 +7,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.clean import Refused, detector, draft
+from ingest.clean import Refused, draft
 from ingest.readers import Line, read
 from ingest.stage import bury, send_heartbeat
 from ingest.stories import StoryIndex
@@ -43,7 +43,6 @@ def replay(
     `progress` is told the lines done. What came in before a stop is passed over after it.
     Raises BadInput where a file cannot be read.
     """
-    detector()
     with context.store.write() as connection:
         scripted = fact(connection, "replay:scripted") or ("yes" if is_empty(connection) else "no")
         set_fact(connection, "replay:scripted", scripted)

@@ -161,6 +161,14 @@ def healthy(test: list[str]) -> bool:
     return subprocess.run([sys.executable, *words], capture_output=True, check=False, cwd=ROOT).returncode == 0
 
 
+def until_well(well: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, deadline: float) -> None:
+    """deadline: of the monotonic clock. Where it does not come to that, the end of the log tells why."""
+    while not well():
+        assert process.poll() is None, log.read_text()[-2000:]
+        assert time.monotonic() < deadline, log.read_text()[-2000:]
+        time.sleep(0.2)
+
+
 @pytest.mark.long
 def test_the_broker_s_own_check_passes(broker: ComposeKafka) -> None:
     script, *words = COMPOSE["kafka"]["healthcheck"]["test"][1:]
@@ -215,14 +223,11 @@ class Cluster:
         """Started, and well by its own check."""
         words = [part for word in COMPOSE[name]["command"] for part in self.here(word)]
         environment = {**os.environ, "FLINK_LOG_DIR": str(self._folder), "FLINK_PID_DIR": str(self._folder)}
-        with (self._folder / f"{name}.log").open("wb") as output:
+        log = self._folder / f"{name}.log"
+        with log.open("wb") as output:
             process = subprocess.Popen(words, stdout=output, stderr=output, env=environment, start_new_session=True)
         self._processes.append(process)
-        deadline = time.monotonic() + 90
-        while not self.well(name):
-            assert process.poll() is None, (self._folder / f"{name}.log").read_text()[-2000:]
-            assert time.monotonic() < deadline, (self._folder / f"{name}.log").read_text()[-2000:]
-            time.sleep(0.5)
+        until_well(lambda: self.well(name), process, log, time.monotonic() + 90)
 
     def well(self, name: str) -> bool:
         _, _, *words = COMPOSE[name]["healthcheck"]["test"]
@@ -311,10 +316,8 @@ def run_and_ask(
             check = COMPOSE[name]["healthcheck"]["test"]
             port = str(base + int(check[-1]) - MetricsSettings().port)
             assert not healthy([*check[:-1], str(free_port())])
-            while not healthy([*check[:-1], port]):
-                assert processes[name].poll() is None, (tmp_path / f"{name}.log").read_text()[-2000:]
-                assert time.monotonic() < deadline, (tmp_path / f"{name}.log").read_text()[-2000:]
-                time.sleep(0.2)
+            words = [*check[:-1], port]
+            until_well(lambda words=words: healthy(words), processes[name], tmp_path / f"{name}.log", deadline)  # type: ignore[misc]
         meanwhile()
         for process in processes.values():
             process.terminate()

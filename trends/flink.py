@@ -40,9 +40,7 @@ from moodwire.stream.log import Message
 NAME = "trends"
 COUNTED, MARKS = "counted", "marks"  # the job's topics
 KEEP_S = 3 * 86_400  # a story closes 72 h after its first copy: the job need not know it longer
-STATE_S = (
-    KEEP_S + 86_400
-)  # state outlives what is counted by it, as the one goes by the clock and the other by the news
+STATE_S = KEEP_S + 86_400  # it goes by the clock, what is counted by it by the news: so state outlives that
 HOLD_S = 2.0  # a tick waits so long for the windows that were sent before it by another way
 ALL = 2**62  # an offset behind all others
 STOP_S = 8.0

@@ -44,33 +44,19 @@ def layout(path: str, data: Data) -> Any:
         html.Div([html.H1(pretty(name, data.names)), html.Div(id="one-now", className="lead")], className="lead"),
         html.Div(
             [
-                html.Div(
-                    dmc.MultiSelect(
-                        id="also",
-                        data=[],
-                        placeholder="compare with …",
-                        searchable=True,
-                        clearable=True,
-                        hidePickedOptions=True,
-                        maxValues=COMPARED - 1,
-                        limit=50,
-                        size="xs",
-                        **called("compare with up to five other series"),
-                    ),
-                    className="wide",
+                _choice(
+                    dmc.MultiSelect,
+                    "also",
+                    "compare with …",
+                    "compare with up to five other series",
+                    hidePickedOptions=True,
+                    maxValues=COMPARED - 1,
                 ),
-                html.Div(
-                    dmc.Select(
-                        id="cross",
-                        data=[],
-                        placeholder="only those also about, or from …",
-                        searchable=True,
-                        clearable=True,
-                        limit=50,
-                        size="xs",
-                        **called("only stories that are also about a topic or company, or from a source"),
-                    ),
-                    className="wide",
+                _choice(
+                    dmc.Select,
+                    "cross",
+                    "only those also about, or from …",
+                    "only stories that are also about a topic or company, or from a source",
                 ),
             ],
             className="choices",
@@ -80,6 +66,14 @@ def layout(path: str, data: Data) -> Any:
         html.H2(["Its stories", html.Small(id="one-note")]),
         stories_grid("one-stories", 520),
     ]
+
+
+def _choice(field: Any, id_: str, asks: str, name: str, **more: Any) -> Any:
+    """A field to choose series in; which there are is asked for apart."""
+    chosen = field(
+        id=id_, data=[], placeholder=asks, searchable=True, clearable=True, limit=50, size="xs", **called(name), **more
+    )
+    return html.Div(chosen, className="wide")
 
 
 def register(app: Dash, data: Data) -> None:

@@ -25,7 +25,7 @@ from moodwire.store.db import Store
 from moodwire.stream.embedded import EmbeddedLog
 from tests.alerts import faulty
 from tests.alerts.receivers import Hook, Mail
-from tests.alerts.test_stage import DAY_S, MOOD, SURGE, Flow, _window
+from tests.alerts.test_stage import DAY_S, MOOD, SURGE, Flow, _window, windows_counted
 from tests.helpers import after as at
 
 LIMIT_S = 90.0
@@ -139,20 +139,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def up_to(store: Store, time_: float, since: float) -> list[Any]:
     """The windows published in a span, with the counts that they have in the end, and the tick."""
-    c = schema.counted.c
-    query = (
-        sa.select(
-            c.series,
-            c.start,
-            sa.func.count(),
-            sa.func.count().filter(c.first_story),
-            sa.func.count().filter(c.first_story, c.label == -1),
-        )
-        .where(c.first_article, c.start >= at(since), c.start < at(time_))
-        .group_by(c.series, c.start)
-    )
-    with store.read() as connection:
-        windows = [_window(*row) for row in connection.execute(query)]
+    start = schema.counted.c.start
+    windows = [_window(*row) for row in windows_counted(store, start >= at(since), start < at(time_))]
     return [*windows, Tick(at=at(time_), positions={"0": 1000})]
 
 

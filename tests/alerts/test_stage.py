@@ -31,6 +31,7 @@ from moodwire.stage import Context, Taken
 from moodwire.store import commands, schema
 from moodwire.store.articles import Draft, save_feed, store_articles
 from moodwire.store.commands import Acknowledge, Comment, EndSilence, Silence
+from moodwire.store.db import Store
 from moodwire.store.incidents import silences
 from moodwire.store.scores import store_scores
 from moodwire.store.sources import set_silences
@@ -94,20 +95,7 @@ class Flow:
 
     def tick(self, time: float, replayed: bool = False) -> list[Alert]:
         """Hand the stage what windows changed, and a tick; returns the alerts that came of it."""
-        c = schema.counted.c
-        query = (
-            sa.select(
-                c.series,
-                c.start,
-                sa.func.count(),
-                sa.func.count().filter(c.first_story),
-                sa.func.count().filter(c.first_story, c.label == -1),
-            )
-            .where(c.first_article, c.start < at(time))
-            .group_by(c.series, c.start)
-        )
-        with self.context.store.read() as connection:
-            found = [tuple(row) for row in connection.execute(query)]
+        found = windows_counted(self.context.store, schema.counted.c.start < at(time))
         known = len(self.alerts())
         records: list[Any] = [_window(*row) for row in found if row not in self.handed]
         self.handed.update(found)
@@ -141,6 +129,24 @@ class Flow:
     def state(self) -> list[str]:
         with self.context.store.read() as connection:
             return list(connection.execute(sa.select(schema.incidents.c.state)).scalars())
+
+
+def windows_counted(store: Store, *conditions: sa.ColumnElement[bool]) -> list[tuple[Any, ...]]:
+    """What `_window` takes, of the windows with articles."""
+    c = schema.counted.c
+    query = (
+        sa.select(
+            c.series,
+            c.start,
+            sa.func.count(),
+            sa.func.count().filter(c.first_story),
+            sa.func.count().filter(c.first_story, c.label == -1),
+        )
+        .where(c.first_article, *conditions)
+        .group_by(c.series, c.start)
+    )
+    with store.read() as connection:
+        return [tuple(row) for row in connection.execute(query)]
 
 
 def _window(series: str, start: Any, articles: int, stories: int, negative: int) -> Window:
