@@ -46,10 +46,12 @@ class Bucket:
 
     def wait_s(self, asker: str, now_s: float, cost: float = 1.0) -> float:
         """Takes one, if there is one: 0. Else the seconds until there will be. cost 0: only looks."""
-        left, at = self._levels.pop(asker, (self._burst, now_s))
+        left, at = self._levels.get(asker, (self._burst, now_s))
         left = min(self._burst, left + max(now_s - at, 0.0) * self._per_s)
         wait = 0.0 if left >= max(cost, 1.0) else (max(cost, 1.0) - left) / self._per_s
-        self._levels[asker] = (left - cost if wait == 0.0 else left, now_s)
-        if len(self._levels) > self.HELD:
-            self._levels.popitem(last=False)
+        if cost:
+            self._levels[asker] = (left - cost if wait == 0.0 else left, now_s)
+            self._levels.move_to_end(asker)
+            if len(self._levels) > self.HELD:
+                self._levels.popitem(last=False)
         return wait
