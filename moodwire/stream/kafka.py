@@ -41,7 +41,7 @@ GIVE_UP_S = 45.0  # a broker that has not done a thing after so long: StreamErro
 SESSION_S = 15.0  # a consumer that was killed, and does not come back, loses its partitions after this
 IDLE_S = 0.05  # the poll thread waits so long for records before it looks for commits to make
 QUEUE_RECORDS = 4_000  # fetched and not yet taken: above these the partitions are paused …
-QUEUE_BYTES = 16_000_000
+QUEUE_BYTES = 16_000_000  # and a fetch brings no more than this
 _ODD = "backslashreplace"  # what is no Unicode in a key becomes an escape
 _LOG = logging.getLogger(__name__)
 
@@ -179,7 +179,9 @@ class KafkaLog:
             session_timeout_ms=round(1000 * SESSION_S),
             fetch_max_bytes=QUEUE_BYTES,
             max_partition_fetch_bytes=4 * MAX_RECORD_BYTES,
-            max_poll_records=1000,
+            # All of a fetch at once: of two partitions paused while their records were half given out, kafka-python
+            # (3.0.12, Fetcher.fetched_records) never gives the rest of one.
+            max_poll_records=2**31,
             **self._common(),
         )
         name = self._broker.prefix + topic

@@ -60,13 +60,15 @@ def test_members_share_a_topic_and_one_that_joins_takes_work_over(tmp_path: Path
 def test_a_slow_reader_holds_fetching_back_and_stays_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka, "QUEUE_RECORDS", 50)
     monkeypatch.setattr(kafka, "SESSION_S", 6.0)  # the broker's least
+    monkeypatch.setattr(kafka, "QUEUE_BYTES", 1000)  # less than a batch: a fetch brings one of each partition
     log = kafka_log(f"{tmp_path.name}.")
-    log.append("t", entries(5000))
+    for start in range(0, 5000, 500):
+        log.append("t", entries(500, start))
     with log.consumer("t", "g") as consumer:
         found = consumer.poll(1, 5)
         until(lambda: bool(consumer._ask(lambda client: client.paused())))
         held = len(consumer._queue)
-        assert held <= 50 + 1000  # the bound, and the batch that reached it
+        assert held <= 50 + 500  # the bound, and the fetch that reached it
         threading.Event().wait(7)  # working for longer than the session lasts
         assert len(consumer._queue) == held
         consumer.commit({found[0].partition: found[0].offset + 1})
@@ -90,6 +92,33 @@ def test_a_partition_on_hold_is_not_fetched_and_not_waited_for(tmp_path: Path) -
         while len(found) < 6:
             found += consumer.poll(9, 5)
         assert {message.partition for message in found} == {0, 2}
+    log.close()
+
+
+def test_what_was_fetched_of_partitions_on_hold_is_given_when_they_are_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "QUEUE_RECORDS", 1500)
+    log = kafka_log(f"{tmp_path.name}.")
+    log.append("t", entries(9000))  # of each partition more than the queue takes
+    with log.consumer("t", "g") as consumer:
+        found: list[Message] = []
+
+        def enough() -> bool:  # more than the queue takes, or all there is
+            return consumer.queued() > 1500 or len(found) + consumer.queued() == 9000
+
+        for _ in range(2):  # each time of another partition, if not all at once
+            until(enough)
+            found += consumer.poll(9000, 0)
+            consumer.hold({found[-1].partition})
+        consumer.hold(())
+        while len(found) < 9000:
+            more = consumer.poll(9000, 5)
+            assert more, f"stuck after {len(found)}"
+            found += more
+        for partition in range(3):
+            mine = [int(message.value) for message in found if message.partition == partition]
+            assert mine == list(range(partition, 9000, 3))
     log.close()
 
 
