@@ -60,7 +60,7 @@ class Data:
                 answer.set_exception(error)
         return answer.result()
 
-    def usual(self, start: datetime) -> dict[str, float]:
-        """By series: its mean score in the two weeks before `start`, to ten minutes."""
+    def usual(self, start: datetime, series: str | None = None) -> dict[str, float]:
+        """By series, or of one: its mean score in the two weeks before `start`, to ten minutes."""
         end = floor_time(start, 600)
-        return self.ask(watching.usual, end - USUAL, end)
+        return self.ask(watching.usual, end - USUAL, end, series)

@@ -110,7 +110,7 @@ def register(app: Dash, data: Data) -> None:
                 pick=pick,
                 alarm=alarm(data, name, begin, end, view.freq_s, now),
             )
-        return drawn, totals(frame, view, data.usual(begin).get(name)), listed(found, view)
+        return drawn, totals(frame, view, data.usual(begin, name).get(name)), listed(found, view)
 
     @app.callback(
         Output("one-stories", "rowData"),

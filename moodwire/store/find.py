@@ -152,7 +152,10 @@ def _first_of_story(
     joined: sa.FromClause = schema.counted
     for name in others:
         also = schema.counted.alias()
-        place = (also.c[part] == c[part] for part in ("start", "partition", "offset"))
+        place = [also.c[part] == c[part] for part in ("start", "partition", "offset")]
+        # The span, said again: the store may begin with these.
+        place += [also.c.start >= start] if start is not None else []
+        place += [also.c.start < end] if end is not None else []
         joined = joined.join(also, sa.and_(also.c.series == name, *place))
     window: Any = c.start
     if wanted.sources or wanted.words:

@@ -223,7 +223,7 @@ def mood(
         return _mood_as_of(store, series, start, end, freq_s, as_of)
     w = schema.windows.c
     sums = (sa.func.sum(w[name]).label(name) for name in _COUNTS)
-    length_s = max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or freq_s % length == 0)
+    length_s = longest_in(freq_s)
     bins = bin_of(store, w.start, freq_s).label("bin")
     query = sa.select(bins, *sums).where(w.series == series, w.length_s == length_s)
     query = _between(query, w.start, floor_time(start, length_s), end)
@@ -240,6 +240,11 @@ def _mood_as_of(
     frame = fetch(store, _between(query, c.start, floor_time(start, WINDOW_S), end).group_by("bin"))
     frame["stories"] = frame["negative"] + frame["neutral"] + frame["positive"]
     return filled(frame[["bin", *_COUNTS]], start, end, freq_s)
+
+
+def longest_in(freq_s: int) -> int:
+    """The length of the longest windows of which whole ones make up a span so wide."""
+    return max(length for length in (WINDOW_S, *ROLLUPS_S) if length == WINDOW_S or freq_s % length == 0)
 
 
 def each(column: Any) -> sa.FromClause:

@@ -157,13 +157,14 @@ def scored_of(store: Store, id_: str, revision: int) -> Scored | None:
     return record
 
 
-def usual(store: Store, start: datetime, end: datetime) -> dict[str, float]:
-    """By series: the mean score of the stories published in a span, of whole hours."""
+def usual(store: Store, start: datetime, end: datetime, series: str | None = None) -> dict[str, float]:
+    """By series, or of one: the mean score of the stories published in a span, of whole hours."""
     w = schema.windows.c
     start, end = floor_time(start, HOUR_S), floor_time(end, HOUR_S)
+    which = queries.of_all_series(store) if series is None else w.series == series
     query = (
         sa.select(w.series, sa.func.sum(w.stories), sa.func.sum(w.score_sum_e4))
-        .where(queries.of_all_series(store), w.length_s == HOUR_S, w.start >= start, w.start < end)
+        .where(which, w.length_s == HOUR_S, w.start >= start, w.start < end)
         .group_by(w.series)
     )
     with store.read() as connection:
@@ -181,11 +182,14 @@ def begun(store: Store, series: str) -> datetime | None:
 
 def revised(store: Store, series: str, start: datetime, end: datetime, freq_s: int) -> pd.DataFrame:
     """Stories by the time they tell of that came too late to be fresh: columns start, stories."""
-    c = schema.counted.c
+    w = schema.windows.c
+    length_s = queries.longest_in(freq_s)
+    late = sa.func.sum(w.stories - w.fresh_stories)
     query = (
-        sa.select(queries.bin_of(store, c.start, freq_s).label("bin"), sa.func.count().label("stories"))
-        .where(c.series == series, c.first_story, sa.not_(c.fresh), c.start >= start, c.start < end)
+        sa.select(queries.bin_of(store, w.start, freq_s).label("bin"), late.label("stories"))
+        .where(w.series == series, w.length_s == length_s, w.start >= floor_time(start, length_s), w.start < end)
         .group_by("bin")
+        .having(late > 0)
         .order_by("bin")
     )
     rows = queries.fetch(store, query)

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import sqlalchemy as sa
 
 from bench import years
+from moodwire.records import floor_time
 from moodwire.store import queries, schema, watching
 from moodwire.store.db import Store
-from tests.helpers import STORES, T0
+from moodwire.store.scores import store_scores
+from moodwire.store.windows import store_windows, totals_until, window_of
+from tests.helpers import STORES, T0, after, scored
 
 
 @pytest.fixture(scope="module", params=STORES)
@@ -65,3 +69,31 @@ def test_where_nothing_is_nothing_is_found(store: Store) -> None:
     then = T0 - timedelta(days=4000)
     assert queries.overview(store, then, timedelta(days=1)).empty
     assert queries.busiest(store, then, timedelta(days=1)) == []
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_stories_that_came_too_late_are_told_by_the_time_they_tell_of(kind: str, tmp_path: Path) -> None:
+    filled = Store(STORES[kind](tmp_path))
+    filled.upgrade()
+    hour = 3600.0
+    records = [
+        scored(0, 0),
+        scored(1, 10, seen=3 * hour),
+        scored(2, 20, seen=3 * hour, story="a1"),  # a copy
+        scored(3, 1.5 * hour, seen=1.6 * hour),
+        scored(4, 2.5 * hour, seen=9 * hour),
+        scored(5, 2.6 * hour, seen=9 * hour),
+        scored(6, 2.7 * hour, seen=9 * hour, series=("topic:x",)),
+    ]
+    store_scores(filled, records, timedelta(hours=2))
+    keys = {(one.name, floor_time(r.published_at, 60)) for r in records for one in r.series}
+    with filled.read() as connection:
+        totals = totals_until(connection, keys, {0: 6})
+    store_windows(filled, [window_of(key, found) for key, found in totals.items()])
+    for freq_s in (60, 900, 3600):
+        found = watching.revised(filled, "all", T0, after(2.9 * hour), freq_s)
+        times = [after(0), floor_time(after(2.5 * hour), freq_s), floor_time(after(2.6 * hour), freq_s)]
+        assert [*found["start"]] == sorted(set(times)), freq_s
+        assert found["stories"].sum() == 3
+    assert watching.revised(filled, "all", after(hour), after(2 * hour), 3600).empty
+    filled.close()
