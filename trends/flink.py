@@ -1,15 +1,15 @@
 """The windows by Flink: starts `flink_job.py` and keeps what it counts: into the store, and into `windows` with ticks.
 
-The job counts what its state still knows. A window that it marks as late, or of which it has counted less than the
-store holds (its state expired, or it went back to a checkpoint), is counted from the stored scores, as the one-machine
-runner counts; such a window stays right whatever the job says of it.
+The job counts what its state still knows. A window that it calls late, or of which it has counted less than the store
+holds (its state expired, or it went back to a checkpoint), is counted from the stored scores, as the one-machine runner
+counts; such a window stays right whatever the job says of it.
 """
 
 import json
 import subprocess
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,6 @@ from moodwire.settings import Place, Settings
 from moodwire.stage import Context, bury
 from moodwire.store.db import Store
 from moodwire.store.windows import (
-    Key,
     Totals,
     load_positions,
     revisions,
@@ -47,7 +46,9 @@ STOP_S = 8.0
 
 
 class Counted(msgspec.Struct, frozen=True):
-    """A window as the job has counted it: the counts are `Totals`, in that order."""
+    """A window as the job has counted it, in the order of `Totals`. `late`: some of it came when its state may have
+    expired.
+    """
 
     series: str
     start_s: int
@@ -59,21 +60,20 @@ class Counted(msgspec.Struct, frozen=True):
     fresh_neutral: int
     fresh_positive: int
     score_sum_e4: int
+    late: bool
 
 
 class Mark(msgspec.Struct, frozen=True):
     """What the job says beside the counts.
 
     `seen`: all that was seen before `at_s` is on its way, `positions` are the last offsets in `articles` since the mark
-    before; `beat`: a heartbeat of a partition; `late`: a window to be counted from the store; `bad`: a record of
-    `scored` that is none.
+    before; `beat`: a heartbeat of a partition; `bad`: a record of `scored` that is none.
     """
 
     kind: str
     at_s: int | None = None
     positions: tuple[int | None, ...] | None = None
     replayed: bool | None = None
-    series: str | None = None
     partition: int | None = None
     offset: int | None = None
     reason: str | None = None
@@ -151,11 +151,11 @@ def keep(context: Context, job: "Job") -> None:
         while not context.stop.is_set():
             job.check()
             told = marks.poll(1000, timeout_s=0.0)
-            late = take_marks(context, clockwork, told)
+            take_marks(context, clockwork, told)
             read |= {message.partition: message.offset + 1 for message in told}
             messages = counts.poll(2000, timeout_s=0.25)
             found = {(row.series, row.start_s): row for row in map(_counted, messages) if row is not None}
-            windows = settled(context.store, [window(row) for row in found.values()], late, parts)
+            windows = settled(context.store, list(found.values()), parts)
             ticks = clockwork.due(time.monotonic())
             rows = [(each.series, encode(each), 0) for each in windows]
             context.log.append("windows", [*rows, *(("", encode(tick), 0) for tick in ticks)])
@@ -173,37 +173,36 @@ def keep(context: Context, job: "Job") -> None:
             context.pulse.beat()
 
 
-def take_marks(context: Context, clockwork: Clockwork, messages: Iterable[Message]) -> set[Key]:
-    """Note the marks; returns the windows to be counted from the store."""
-    late: set[Key] = set()
+def take_marks(context: Context, clockwork: Clockwork, messages: Iterable[Message]) -> None:
     for message in messages:
         mark = msgspec.json.decode(message.value, type=Mark)
         clockwork.take(mark, time.monotonic())
-        if mark.kind == "late" and mark.series is not None and mark.at_s is not None:
-            late.add((mark.series, from_seconds(mark.at_s)))
-        elif mark.kind == "bad" and mark.partition is not None and mark.offset is not None:
+        if mark.kind == "bad" and mark.partition is not None and mark.offset is not None:
             place = mark.partition, mark.offset
             bury(context, "scored", context.log.record("scored", *place) or Message(*place, "", b""), mark.reason or "")
-    return late
 
 
-def settled(store: Store, windows: Sequence[Window], late: Collection[Key], partitions: int) -> list[Window]:
-    """Store the windows; returns them as the store then has them. Those behind it, and the late, are counted anew."""
-    by_key = {(window.series, window.start): window for window in windows}
+def settled(store: Store, rows: Sequence[Counted], partitions: int) -> list[Window]:
+    """Store the windows; returns them as the store then has them. Those behind it, and the late, are counted anew.
+
+    rows: one a window.
+    """
+    by_key = {(row.series, from_seconds(row.start_s)): row for row in rows}
+    totals = {key: totals_of(row) for key, row in by_key.items()}
     with store.read() as connection:
         stored = revisions(connection, by_key)
-        behind = {key for key, window in by_key.items() if window.revision < stored.get(key, 0)} | set(late)
-        totals = totals_until(connection, behind, dict.fromkeys(range(partitions), ALL)) if behind else {}
-    by_key |= {key: window_of(key, totals.get(key, Totals())) for key in behind}
-    found = list(by_key.values())
+        behind = {key for key, row in by_key.items() if row.late or row.articles < stored.get(key, 0)}
+        if behind:
+            totals |= totals_until(connection, behind, dict.fromkeys(range(partitions), ALL))
+    found = [window_of(key, each) for key, each in totals.items()]
     if found:
         store_windows(store, found)
     return found
 
 
-def window(row: Counted) -> Window:
-    series, start_s, *counts = msgspec.structs.astuple(row)
-    return window_of((series, from_seconds(start_s)), Totals(*counts))
+def totals_of(row: Counted) -> Totals:
+    _, _, *counts, _ = msgspec.structs.astuple(row)
+    return Totals(*counts)
 
 
 def _counted(message: Message) -> Counted | None:

@@ -19,7 +19,6 @@ from moodwire.settings import Flink, Place, Security, Settings, Stream, Windows
 from moodwire.stage import Context, Taken
 from moodwire.store import queries
 from moodwire.store.scores import store_scores
-from moodwire.store.windows import store_windows
 from moodwire.stream.log import Message
 from tests import services
 from tests.helpers import T0, after, context, kafka_log, placed, scored, until
@@ -175,7 +174,7 @@ def counted(records: list[Scored], upto: int) -> list[Counted]:
     rows = {}
     for record in records[:upto]:
         start_s = int(record.published_at.timestamp()) // 60 * 60
-        old = rows.get(start_s, Counted("all", start_s, 0, 0, 0, 0, 0, 0, 0, 0))
+        old = rows.get(start_s, Counted("all", start_s, 0, 0, 0, 0, 0, 0, 0, 0, False))
         rows[start_s] = msgspec.structs.replace(
             old, articles=old.articles + 1, negative=old.negative + 1, fresh_negative=old.fresh_negative + 1
         )
@@ -186,13 +185,11 @@ def test_what_is_behind_the_store_or_late_is_counted_from_the_store(tmp_path: Pa
     c = context(tmp_path)
     records = [scored(number, 5 * number) for number in range(10)]
     store_scores(c.store, records, FRESH)
-    (whole,) = [flink.window(row) for row in counted(records, 10)]
-    store_windows(c.store, [whole])
-    (behind,) = flink.settled(c.store, [flink.window(row) for row in counted(records, 4)], (), 1)
-    assert behind.revision == behind.negative == 10
-    assert behind.score_sum_e4 == -70_000
-    (late,) = flink.settled(c.store, [], {("all", T0)}, 1)
-    assert late == behind
+    (late,) = flink.settled(c.store, [msgspec.structs.replace(row, late=True) for row in counted(records, 4)], 1)
+    assert late.revision == late.negative == 10
+    assert late.score_sum_e4 == -70_000
+    (behind,) = flink.settled(c.store, counted(records, 4), 1)
+    assert behind == late
 
 
 def test_a_tick_is_due_when_all_partitions_have_come_so_far_and_its_windows_had_time() -> None:
@@ -207,7 +204,7 @@ def test_a_tick_is_due_when_all_partitions_have_come_so_far_and_its_windows_had_
     assert clockwork.due(99.0) == [Tick(at=after(180), positions={"0": 5}, replayed=True)]
     clockwork.take(Mark("seen", at_s + 120, (7, 3), False), now_s=20.0)  # behind the last tick
     assert not clockwork.waits
-    clockwork.take(Mark("late", at_s + 900, series="all"), now_s=20.0)
+    clockwork.take(Mark("bad", partition=0, offset=9), now_s=20.0)
     assert not clockwork.waits
     assert clockwork.positions == {0: 7, 1: 3}
 
