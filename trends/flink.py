@@ -6,6 +6,8 @@ counts; such a window stays right whatever the job says of it.
 """
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections import deque
@@ -253,7 +255,11 @@ class Job:
         self._log = self._log_path.open("ab")
         script = Path(__file__).with_name("flink_job.py")
         self._process = subprocess.Popen(
-            [str(self._python), str(script)], stdin=subprocess.PIPE, stdout=self._log, stderr=self._log
+            [str(self._python), str(script)],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,  # its JVM is of its group
         )
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(self._given).encode())
@@ -272,7 +278,8 @@ class Job:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_S)
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         if self._log is not None:
             self._log.close()
