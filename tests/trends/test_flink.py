@@ -159,8 +159,11 @@ def test_a_job_that_is_killed_goes_on(by_flink: Context, tmp_path: Path, seed: i
         known = len(windows(by_flink))
         until(lambda known=known: len(windows(by_flink)) > known, LIMIT_S)  # type: ignore[misc]
         (job,) = psutil.Process().children()[-1:]  # the broker came before
+        its_own = job.children(recursive=True)
         job.send_signal(signal.SIGKILL)
         running.end()
+        assert its_own
+        assert psutil.wait_procs(its_own, 10)[1] == []  # none is left to count beside the next
         assert "ended" in str(running.fault)
     end_of_news(by_flink, 9 * DAY)
     assert worked_off(by_flink) == by_one_machine(tmp_path / "one", records)
