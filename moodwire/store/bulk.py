@@ -1,6 +1,7 @@
 """Many rows at once: by COPY into PostgreSQL, by the driver's own call into SQLite."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,5 +34,6 @@ def execute_many(connection: sa.Connection, statement: Any, columns: Columns) ->
     converted = []
     for name in compiled.positiontup:
         convert = statement.table.c[name].type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
-        converted.append(list(map(convert, columns[name])) if convert else columns[name])
+        # Values come again and again (a window's start for each of its series): each is converted once.
+        converted.append(list(map(cache(convert), columns[name])) if convert else columns[name])
     connection.exec_driver_sql(str(compiled), list(zip(*converted, strict=True)))

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from operator import add, sub
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -14,7 +14,8 @@ from moodwire.store import schema
 from moodwire.store.db import Store, add_up, upsert, upsert_columns
 
 ROLLUPS_S = (300, 3600, 86_400)  # windows that are kept beside those of 60 s; each a multiple of the one before
-_SUMS = Window.__struct_fields__[3:]  # behind series, start and length
+_KEYS = 3  # of a window's fields: series, start and length; the others are sums
+_SUMS = Window.__struct_fields__[_KEYS:]
 Key = tuple[str, datetime]  # series, start of the window
 Positions = Mapping[int, int]  # partition -> offset in `articles`, inclusive
 
@@ -66,8 +67,11 @@ def window_of(key: Key, totals: Totals) -> Window:
 
 def totals_until(connection: sa.Connection, keys: Collection[Key], consumed: Positions) -> dict[Key, Totals]:
     """The totals of windows over articles up to and with the consumed positions."""
+    return _totals(connection, _touched(connection, keys), consumed)
+
+
+def _totals(connection: sa.Connection, touched: sa.FromClause, consumed: Positions) -> dict[Key, Totals]:
     c = schema.counted.c
-    touched = _touched(connection, keys)
     query = (
         sa.select(c.series, c.start, *counts())
         .join_from(touched, schema.counted, _same(touched))
@@ -110,10 +114,10 @@ def counts() -> list[sa.ColumnElement[int]]:
     ]
 
 
-def counted_between(
+def totals_and_counted(
     connection: sa.Connection, keys: Collection[Key], after: Positions, until: Positions
-) -> list[Counted]:
-    """What counts for the windows from behind the positions `after` up to and with `until`."""
+) -> tuple[dict[Key, Totals], list[Counted]]:
+    """The totals of windows at the positions `after`, and what counts for them behind these, up to and with `until`."""
     c = schema.counted.c
     touched = _touched(connection, keys)
     # As the driver gives them: making booleans of 0 and 1 takes as long as to read the row, and they are only added.
@@ -123,7 +127,7 @@ def counted_between(
         .join_from(touched, schema.counted, _same(touched))
         .where(within(until), sa.not_(within(after)))
     )
-    return list(map(Counted._make, connection.execute(query).all()))
+    return _totals(connection, touched, after), list(map(Counted._make, connection.execute(query).all()))
 
 
 def within(positions: Positions) -> sa.ColumnElement[bool]:
@@ -141,22 +145,19 @@ def store_windows(store: Store, windows: Sequence[Window]) -> None:
     """
     if not windows:
         return
-    rows = list(map(msgspec.structs.astuple, windows))  # the table's columns are the record's fields
+    rows = {(window.series, window.start): msgspec.structs.astuple(window) for window in windows}
     with store.write() as connection:
-        held = _held(connection, [(window.series, window.start) for window in windows])
-        upsert_columns(
-            connection,
-            schema.windows,
-            dict(zip(Window.__struct_fields__, zip(*rows, strict=True), strict=True)),
-            newer=schema.windows.c.revision,
-        )
+        held = _held(connection, rows)
+        # The table's columns are the record's fields.
+        columns = dict(zip(Window.__struct_fields__, zip(*rows.values(), strict=True), strict=True))
+        upsert_columns(connection, schema.windows, columns, newer=schema.windows.c.revision)
         added: dict[Key, tuple[int, ...]] = {}
-        for series, start, _, *sums in rows:
-            before = held.get((series, start))
+        for key, row in rows.items():
+            sums, before = row[_KEYS:], held.get(key)
             if before is None:
-                added[series, start] = tuple(sums)
+                added[key] = sums
             elif sums[-1] >= before[-1]:  # the revision
-                added[series, start] = tuple(map(sub, sums, before))
+                added[key] = tuple(map(sub, sums, before))
         _roll_up(connection, added)
 
 
@@ -177,16 +178,23 @@ def _held(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, tuple[i
 
 def _roll_up(connection: sa.Connection, added: Mapping[Key, tuple[int, ...]]) -> None:
     """Add to the longer windows what was added to those of 60 s; a length sums up the one below."""
-    rows: list[tuple[Any, ...]] = []
+    keys: list[Key] = []
+    lengths: list[int] = []
+    sums: list[tuple[int, ...]] = []
     for length_s in ROLLUPS_S:
         floors = {start: floor_time(start, length_s) for start in {start for _, start in added}}
         longer: dict[Key, tuple[int, ...]] = {}
-        for (series, start), sums in added.items():
+        for (series, start), counts in added.items():
             key = series, floors[start]
-            longer[key] = tuple(map(add, longer[key], sums)) if key in longer else sums
-        rows += ((series, start, length_s, *sums) for (series, start), sums in longer.items())
+            longer[key] = tuple(map(add, longer[key], counts)) if key in longer else counts
+        keys += longer
+        lengths += [length_s] * len(longer)
+        sums += longer.values()
         added = longer
-    add_up(connection, schema.windows, dict(zip(Window.__struct_fields__, zip(*rows, strict=True), strict=False)))
+    if keys:
+        series_of, starts = zip(*keys, strict=True)
+        columns = dict(zip(_SUMS, zip(*sums, strict=True), strict=True))
+        add_up(connection, schema.windows, {"series": series_of, "length_s": lengths, "start": starts, **columns})
 
 
 def load_positions(store: Store, name: str) -> tuple[datetime | None, dict[int, int]]:
