@@ -141,7 +141,8 @@ def within(positions: Positions) -> sa.ColumnElement[bool]:
 def store_windows(store: Store, windows: Sequence[Window]) -> None:
     """Keep each window's newest revision, and add what it changes to the longer windows that it lies in.
 
-    In one transaction, so the difference from what is held is just what the longer windows lack.
+    In one transaction, so the difference from what is held is just what the longer windows lack. One that retention has
+    dropped begins again with what is added.
     """
     if not windows:
         return
