@@ -13,6 +13,7 @@ state: the job's checkpoints, in bytes, while news of 10,000 companies comes for
 """
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -68,6 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.data is None or not (Path(options.data) / STREAM).is_file():
         sys.exit(f"real data are needed: --data DIR or MOODWIRE_DATA, with {STREAM} in it")
+    gc.set_threshold(50_000)  # as `cli.stages.run_stage` has it
     print(f"machine: {os.cpu_count()} cores, load before {os.getloadavg()[0]:.2f}")
     with tempfile.TemporaryDirectory() as name, running_broker() as broker:
         if "speed" in options.parts or not options.parts:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
-from moodwire.records import Heartbeat, Scored, Tick, Window, floor_time
+from moodwire.records import WINDOW_S, Heartbeat, Scored, Tick, Window, floor_time
 from moodwire.store.windows import Counted, Key, Totals, window_of
 
 
@@ -81,9 +81,10 @@ def step(
             positions = {str(part): offset for part, offset in progress.consumed.items()}
             yield Tick(at=tick, positions=positions, replayed=record.replayed)
         if isinstance(record, Scored) and progress.is_new(record):
+            start = floor_time(record.published_at, WINDOW_S)
             for row in parts[record.partition, record.offset]:
                 if row.first_article or row.first_story:  # a revision counts for nothing more
-                    key = (row.series, row.start)
+                    key = row.series, start
                     totals[key] = add(totals.get(key, Totals()), row)
                     changed[key] = None
             progress.consumed[record.partition] = record.offset

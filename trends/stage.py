@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from moodwire.records import EPOCH, WINDOW_S, Heartbeat, Scored, Window, encode, floor_time
 from moodwire.stage import Context, Taken, consume
 from moodwire.store.windows import (
-    counted_between,
     load_positions,
     save_positions,
     store_windows,
-    totals_until,
+    totals_and_counted,
 )
 from trends.count import Progress, step
 from trends.merge import Merge
@@ -44,8 +43,7 @@ def handler(
         keys = {(series.name, start) for record, start in zip(new, starts, strict=True) for series in record.series}
         until = {**progress.consumed, **{record.partition: record.offset for record in new}}
         with context.store.read() as connection:
-            totals = totals_until(connection, keys, progress.consumed)
-            counted = counted_between(connection, keys, progress.consumed, until)
+            totals, counted = totals_and_counted(connection, keys, progress.consumed, until)
         out = list(step(records, progress, totals, counted))
         newest = {(window.series, window.start): window for window in out if isinstance(window, Window)}
         store_windows(context.store, list(newest.values()))

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from moodwire.errors import StoreError
 from moodwire.store import partitions, schema
-from moodwire.store.bulk import BULK, copy_in, execute_many
+from moodwire.store.bulk import BULK, Columns, copy_in, execute_many
 
 BUSY_S = 30
 PAUSED_S = 20  # after which a transaction that works under a lease, and does nothing, is ended
@@ -182,38 +182,53 @@ def upsert(
     connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], newer: sa.Column[Any] | None = None
 ) -> None:
     """Insert rows of different keys, replacing those there; with `newer`, only where that column is not smaller."""
+    upsert_columns(connection, table, columns_of(rows), newer)
+
+
+def upsert_columns(
+    connection: sa.Connection, table: sa.Table, columns: Columns, newer: sa.Column[Any] | None = None
+) -> None:
+    """The same of rows that stand in columns."""
     keys = [column.name for column in table.primary_key]
 
     def replacing(statement: Any) -> Any:
-        replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+        replaced = {name: statement.excluded[name] for name in columns if name not in keys}
         where = None if newer is None else statement.excluded[newer.name] >= newer
         return statement.on_conflict_do_update(index_elements=keys, set_=replaced, where=where)
 
-    _insert(connection, table, rows, replacing)
+    insert_many(connection, table, columns, replacing)
 
 
-def add_up(connection: sa.Connection, table: sa.Table, key: Mapping[str, Any], counts: Mapping[str, int]) -> None:
-    """Add to the counts of a row, which begins at nothing."""
-    statement = insert_into(connection, table)
-    sums = {name: table.c[name] + statement.excluded[name] for name in counts}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=sums), [{**key, **counts}])
+def add_up(connection: sa.Connection, table: sa.Table, columns: Columns) -> None:
+    """Add to the numbers of rows of different keys, which begin at nothing."""
+    keys = [column.name for column in table.primary_key]
+
+    def adding(statement: Any) -> Any:
+        sums = {name: table.c[name] + statement.excluded[name] for name in columns if name not in keys}
+        return statement.on_conflict_do_update(index_elements=keys, set_=sums)
+
+    insert_many(connection, table, columns, adding)
 
 
 def insert_absent(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """Insert rows whose key is not there yet; the first written stays."""
-    _insert(connection, table, rows, lambda statement: statement.on_conflict_do_nothing())
+    insert_many(connection, table, columns_of(rows), lambda statement: statement.on_conflict_do_nothing())
 
 
-def _insert(
-    connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], resolve: Callable[[Any], Any]
-) -> None:
+def insert_many(connection: sa.Connection, table: sa.Table, columns: Columns, resolve: Callable[[Any], Any]) -> None:
     """Insert rows; resolve: adds to the statement what to do on a conflict."""
-    if len(rows) >= BULK and connection.dialect.name == "postgresql":
-        connection.execute(resolve(copy_in(connection, table, rows)))
-    elif len(rows) >= BULK:
-        execute_many(connection, resolve(insert_into(connection, table)), rows)
-    elif rows:
+    count = max(map(len, columns.values()), default=0)
+    if count >= BULK and connection.dialect.name == "postgresql":
+        connection.execute(resolve(copy_in(connection, table, columns)))
+    elif count >= BULK:
+        execute_many(connection, resolve(insert_into(connection, table)), columns)
+    elif count:
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         connection.execute(resolve(insert_into(connection, table)), rows)
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> Columns:
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
 def among(connection: sa.Connection, column: Any, values: Sequence[str]) -> sa.ColumnElement[bool]:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from moodwire.records import floor_time
 from moodwire.store import schema
+from moodwire.store.bulk import Columns
 from moodwire.store.db import Store, add_up, upsert
 
 DAY_S = 86_400
@@ -43,12 +44,18 @@ class Silent(NamedTuple):
 
 def count_fetch(connection: sa.Connection, fetch: Fetch) -> None:
     took_ms = round(fetch.took_s * 1000) if fetch.good else 0
-    counts = {"fetches": 1, "failures": int(not fetch.good), "took_ms": took_ms}
-    add_up(connection, schema.feed_days, {"source": fetch.source, "day": floor_time(fetch.at, DAY_S)}, counts)
+    columns: Columns = {
+        "source": [fetch.source],
+        "day": [floor_time(fetch.at, DAY_S)],
+        "fetches": [1],
+        "failures": [int(not fetch.good)],
+        "took_ms": [took_ms],
+    }
+    add_up(connection, schema.feed_days, columns)
 
 
 def count_items(connection: sa.Connection, source: str, at: datetime, items: int) -> None:
-    add_up(connection, schema.feed_days, {"source": source, "day": floor_time(at, DAY_S)}, {"items": items})
+    add_up(connection, schema.feed_days, {"source": [source], "day": [floor_time(at, DAY_S)], "items": [items]})
 
 
 def days_of(store: Store, since: datetime) -> dict[str, list[Day]]:

@@ -1,7 +1,8 @@
 """What trends reads of the counted articles, and the windows it keeps."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
+from operator import add, sub
 from typing import NamedTuple
 
 import msgspec
@@ -10,18 +11,19 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from moodwire.records import WINDOW_S, Window, floor_time, micros
 from moodwire.store import schema
-from moodwire.store.db import Store, insert_into, upsert
+from moodwire.store.db import Store, add_up, upsert, upsert_columns
 
 ROLLUPS_S = (300, 3600, 86_400)  # windows that are kept beside those of 60 s; each a multiple of the one before
+_KEYS = 3  # of a window's fields: series, start and length; the others are sums
+_SUMS = Window.__struct_fields__[_KEYS:]
 Key = tuple[str, datetime]  # series, start of the window
 Positions = Mapping[int, int]  # partition -> offset in `articles`, inclusive
 
 
 class Counted(NamedTuple):
-    """One article's part in one window."""
+    """One article's part in one window: that of its publication."""
 
     series: str
-    start: datetime
     partition: int
     offset: int
     label: int  # -1 negative, 0 neutral, 1 positive
@@ -65,8 +67,11 @@ def window_of(key: Key, totals: Totals) -> Window:
 
 def totals_until(connection: sa.Connection, keys: Collection[Key], consumed: Positions) -> dict[Key, Totals]:
     """The totals of windows over articles up to and with the consumed positions."""
+    return _totals(connection, _touched(connection, keys), consumed)
+
+
+def _totals(connection: sa.Connection, touched: sa.FromClause, consumed: Positions) -> dict[Key, Totals]:
     c = schema.counted.c
-    touched = _touched(connection, keys)
     query = (
         sa.select(c.series, c.start, *counts())
         .join_from(touched, schema.counted, _same(touched))
@@ -109,18 +114,20 @@ def counts() -> list[sa.ColumnElement[int]]:
     ]
 
 
-def counted_between(
+def totals_and_counted(
     connection: sa.Connection, keys: Collection[Key], after: Positions, until: Positions
-) -> list[Counted]:
-    """What counts for the windows from behind the positions `after` up to and with `until`."""
+) -> tuple[dict[Key, Totals], list[Counted]]:
+    """The totals of windows at the positions `after`, and what counts for them behind these, up to and with `until`."""
     c = schema.counted.c
     touched = _touched(connection, keys)
+    # As the driver gives them: making booleans of 0 and 1 takes as long as to read the row, and they are only added.
+    truths = [sa.type_coerce(column, sa.Integer) for column in (c.fresh, c.first_article, c.first_story)]
     query = (
-        sa.select(*(c[name] for name in Counted._fields))
+        sa.select(c.series, c.partition, c.offset, c.label, c.score_e4, *truths)
         .join_from(touched, schema.counted, _same(touched))
         .where(within(until), sa.not_(within(after)))
     )
-    return [Counted(*row) for row in connection.execute(query)]
+    return _totals(connection, touched, after), list(map(Counted._make, connection.execute(query).all()))
 
 
 def within(positions: Positions) -> sa.ColumnElement[bool]:
@@ -132,40 +139,63 @@ def within(positions: Positions) -> sa.ColumnElement[bool]:
 
 
 def store_windows(store: Store, windows: Sequence[Window]) -> None:
-    """Keep each window's newest revision."""
-    rows = [msgspec.structs.asdict(window) for window in windows]  # the table's columns are the record's fields
-    with store.write() as connection:
-        upsert(connection, schema.windows, rows, newer=schema.windows.c.revision)
-        roll_up(connection, {(window.series, window.start) for window in windows})
+    """Keep each window's newest revision, and add what it changes to the longer windows that it lies in.
 
-
-def roll_up(connection: sa.Connection, keys: Collection[Key]) -> None:
-    """Sum the windows of these series and times up anew: each length from the one below."""
-    if not keys:
+    In one transaction, so the difference from what is held is just what the longer windows lack. One that retention has
+    dropped begins again with what is added.
+    """
+    if not windows:
         return
-    below = WINDOW_S
+    rows = {(window.series, window.start): msgspec.structs.astuple(window) for window in windows}
+    with store.write() as connection:
+        held = _held(connection, rows)
+        # The table's columns are the record's fields.
+        columns = dict(zip(Window.__struct_fields__, zip(*rows.values(), strict=True), strict=True))
+        upsert_columns(connection, schema.windows, columns, newer=schema.windows.c.revision)
+        added: dict[Key, tuple[int, ...]] = {}
+        for key, row in rows.items():
+            sums, before = row[_KEYS:], held.get(key)
+            if before is None:
+                added[key] = sums
+            elif sums[-1] >= before[-1]:  # the revision
+                added[key] = tuple(map(sub, sums, before))
+        _roll_up(connection, added)
+
+
+def _held(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, tuple[int, ...]]:
+    """The numbers of the stored windows of 60 s among these."""
     w = schema.windows.c
-    sums = [column for column in w if column.name not in {"series", "length_s", "start"}]
-    names = [column.name for column in sums]
+    touched = _touched(connection, keys)
+    same = sa.and_(w.series == touched.c.series, w.start == touched.c.start, w.length_s == WINDOW_S)
+    # An outer join, and a condition that does not show that it could be an inner one: SQLite may begin that with all
+    # windows, and look through the touched ones for each.
+    query = (
+        sa.select(w.series, w.start, *(w[name] for name in _SUMS))
+        .join_from(touched, schema.windows, same, isouter=True)
+        .where(sa.func.coalesce(w.revision, -1) >= 0)
+    )
+    return {(series, start): tuple(sums) for series, start, *sums in connection.execute(query)}
+
+
+def _roll_up(connection: sa.Connection, added: Mapping[Key, tuple[int, ...]]) -> None:
+    """Add to the longer windows what was added to those of 60 s; a length sums up the one below."""
+    keys: list[Key] = []
+    lengths: list[int] = []
+    sums: list[tuple[int, ...]] = []
     for length_s in ROLLUPS_S:
-        floors = {start: floor_time(start, length_s) for start in {start for _, start in keys}}
-        keys = {(series, floors[start]) for series, start in keys}
-        touched = _touched(connection, keys)
-        if connection.dialect.name == "sqlite":
-            end = touched.c.start + length_s * 1_000_000
-        else:
-            end = touched.c.start + sa.literal(timedelta(seconds=length_s))
-        parts = sa.and_(w.series == touched.c.series, w.start >= touched.c.start, w.start < end)
-        summed = (
-            sa.select(touched.c.series, sa.literal(length_s), touched.c.start, *(sa.func.sum(one) for one in sums))
-            .join_from(touched, schema.windows, parts)
-            .where(w.length_s == below)
-            .group_by(touched.c.series, touched.c.start)
-        )
-        insert = insert_into(connection, schema.windows).from_select(["series", "length_s", "start", *names], summed)
-        replaced = {name: insert.excluded[name] for name in names}
-        connection.execute(insert.on_conflict_do_update(index_elements=["series", "length_s", "start"], set_=replaced))
-        below = length_s
+        floors = {start: floor_time(start, length_s) for start in {start for _, start in added}}
+        longer: dict[Key, tuple[int, ...]] = {}
+        for (series, start), counts in added.items():
+            key = series, floors[start]
+            longer[key] = tuple(map(add, longer[key], counts)) if key in longer else counts
+        keys += longer
+        lengths += [length_s] * len(longer)
+        sums += longer.values()
+        added = longer
+    if keys:
+        series_of, starts = zip(*keys, strict=True)
+        columns = dict(zip(_SUMS, zip(*sums, strict=True), strict=True))
+        add_up(connection, schema.windows, {"series": series_of, "length_s": lengths, "start": starts, **columns})
 
 
 def load_positions(store: Store, name: str) -> tuple[datetime | None, dict[int, int]]:
@@ -184,7 +214,8 @@ def save_positions(connection: sa.Connection, name: str, at: datetime, positions
 def _touched(connection: sa.Connection, keys: Collection[Key]) -> sa.FromClause:
     """The windows as a table of two columns, passed as one parameter however many they are."""
     if connection.dialect.name == "sqlite":
-        listed = msgspec.json.encode([(series, micros(start)) for series, start in keys]).decode()
+        times = {start: micros(start) for start in {start for _, start in keys}}
+        listed = msgspec.json.encode([(series, times[start]) for series, start in keys]).decode()
         each = sa.func.json_each(listed).table_valued("value")
         series = sa.func.json_extract(each.c.value, "$[0]").label("series")
         return sa.select(series, sa.func.json_extract(each.c.value, "$[1]").label("start")).subquery("touched")

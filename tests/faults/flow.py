@@ -385,7 +385,6 @@ def windows_of(articles: Sequence[tuple[int, int, Article]], scored: Sequence[Sc
         for series in series_of[article.id, article.revision]:
             row = Counted(
                 series=series.name,
-                start=start,
                 partition=partition,
                 offset=offset,
                 label=labels[series.label],

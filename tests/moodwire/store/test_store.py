@@ -1,9 +1,11 @@
 """The store's contract. Every kind of store is put under these tests: add it to `STORES`."""
 
+import operator
+import random
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,14 +17,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from moodwire.errors import StoreError
-from moodwire.records import Article, Scored, Window, decode, floor_time
-from moodwire.store import queries, schema
+from moodwire.records import WINDOW_S, Article, Scored, Window, decode, floor_time
+from moodwire.store import queries, schema, windows
 from moodwire.store.articles import Draft, Stored, drain, first_copies, marks, store_articles
 from moodwire.store.check import faults
 from moodwire.store.db import Store, fact, set_fact
 from moodwire.store.health import Pulse, stage_health
 from moodwire.store.scores import store_scores
-from moodwire.store.windows import Totals, store_windows, window_of
+from moodwire.store.windows import ROLLUPS_S, Totals, store_windows, window_of
 from moodwire.stream.embedded import EmbeddedLog
 from tests.helpers import STORES, T0, after, scored
 
@@ -292,6 +294,58 @@ def test_rollups_stay_right_when_a_late_article_revises_a_window(store: Store) -
     assert queries.mood(store, "all", after(0), after(7200), 3600)["articles"].tolist()[:2] == [5, 1]
 
 
+def summed_anew(store: Store) -> dict[tuple[str, int, datetime], list[int]]:
+    """The longer windows, each as the sum of the windows of 60 s that lie in it."""
+    w = schema.windows.c
+    found: dict[tuple[str, int, datetime], list[int]] = {}
+    with store.read() as connection:
+        for series, _, start, *counts in connection.execute(sa.select(schema.windows).where(w.length_s == WINDOW_S)):
+            for length_s in ROLLUPS_S:
+                sums = found.setdefault((series, length_s, floor_time(start, length_s)), [0] * len(counts))
+                sums[:] = [a + b for a, b in zip(sums, counts, strict=True)]
+    return found
+
+
+def rollups(store: Store) -> dict[tuple[str, int, datetime], list[int]]:
+    query = sa.select(schema.windows).where(schema.windows.c.length_s != WINDOW_S)
+    with store.read() as connection:
+        return {tuple(key): counts for *key, counts in ((*row[:3], list(row[3:])) for row in connection.execute(query))}
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rng=st.randoms(use_true_random=False))
+def test_rollups_are_their_parts_summed_whatever_comes_late_twice_or_from_long_ago(
+    store: Store, rng: random.Random
+) -> None:
+    with store.write() as connection:
+        connection.execute(sa.delete(schema.windows))
+    now: dict[tuple[str, datetime], Totals] = {}
+    written: list[list[Window]] = []
+    for step in range(10):
+        keys = set()
+        for _ in range(rng.choice([1, 5, 120])):  # few and many rows take other ways into the store
+            minutes = 600 * step + rng.choice([rng.randrange(20), -rng.randrange(3000), -rng.randrange(200_000)])
+            keys.add((rng.choice(["all", "entity:X", "topic:t"]), floor_time(after(60 * minutes), WINDOW_S)))
+        for key in keys:
+            more = Totals(*(rng.randrange(3) for _ in Totals._fields[:-1]), score_sum_e4=rng.randrange(-9000, 9000))
+            now[key] = Totals(*map(operator.add, now.get(key, Totals()), more))  # or of no more articles, but stories
+        written.append([window_of(key, now[key]) for key in keys])
+        if rng.random() < 0.3:  # it fell while writing: all of it is written again
+            with pytest.raises(ZeroDivisionError), pytest.MonkeyPatch.context() as patch:
+                patch.setattr(windows, "add_up", lambda *_: 1 / 0)
+                store_windows(store, written[-1])
+        store_windows(store, written[-1])
+        if rng.random() < 0.5:
+            store_windows(store, rng.choice(written))  # doubled, and where a newer revision is held, passed over
+    w = schema.windows.c
+    query = sa.select(w.series, w.start, w.articles, w.score_sum_e4).where(w.length_s == WINDOW_S)
+    with store.read() as connection:
+        held = {(series, start): tuple(counts) for series, start, *counts in connection.execute(query)}
+    assert held.keys() == now.keys()
+    assert {key: counts[0] for key, counts in held.items()} == {key: totals.articles for key, totals in now.items()}
+    assert rollups(store) == summed_anew(store)
+
+
 def test_as_of_shows_what_was_known_then(store: Store) -> None:
     first, second = scored(1, 0, seen=1), scored(2, 5, "positive", seen=100)
     store_scores(store, [first, second], FRESH)
@@ -311,8 +365,7 @@ def test_many_rows_at_once_are_as_few(store: Store) -> None:
     again = [replace(record, sentiment=scored(1, 0, "neutral").sentiment) for record in records[:120]]
     assert store_scores(store, [*again, *records[120:]], FRESH) == records, "the first written stays"
     assert faults(store) == []
-    windows = [window(60 * number, 1, number) for number in range(200)]
-    store_windows(store, windows)
+    store_windows(store, [window(60 * number, 1, number) for number in range(200)])
     store_windows(store, [window(60 * number, 2, -number) for number in range(200)])
     assert [row[2] for row in rolled(store)["all", 60]] == [-number for number in range(200)]
 
