@@ -83,7 +83,7 @@ QUESTIONS: dict[str, Ask] = {
     "search: two words, ever": lambda store, now, end, span, rng: find(
         store, Filter(words=_words(rng)), None, None, 300
     ),
-    "label: waiting": lambda store, now, end, span, rng: labels.to_label(store, now, 30 * DAY, 40),
+    "label: waiting": lambda store, now, end, span, rng: labels.to_label(store, now, 7 * DAY, 40),
     "label: given": lambda store, now, end, span, rng: labels.corrections(store, None, None, None, 100),
     "health: supply": lambda store, now, end, span, rng: watching.supply(store, now),
     "health: scores of a day": lambda store, now, end, span, rng: watching.score_shares(store, now - DAY, now),

@@ -15,7 +15,7 @@ from moodwire.labels import SENTIMENTS, TOPIC_NAMES
 from moodwire.store import labels
 from moodwire.store.labels import Correction, sentiment_of
 
-WITHIN = timedelta(days=30)
+WITHIN = timedelta(days=7)
 QUEUE = 40  # stories taken at once
 RECENT = 100
 EXCERPT = 900  # characters of a body
@@ -127,7 +127,11 @@ def register(app: Dash, data: Data) -> None:
     def shows(queue: list[dict[str, Any]] | None, search: str | None) -> Any:
         if queue is None:
             return no_update
-        return story(queue[0], parse(search)) if queue else empty("Every story of the last 30 days has a label.")
+        return (
+            story(queue[0], parse(search))
+            if queue
+            else empty(f"Every story of the last {WITHIN.days} days has a label.")
+        )
 
     @app.callback(Output("labels", "rowData"), Input("beat", "data"), Input("done", "data"), Input("where", "search"))
     @in_thread

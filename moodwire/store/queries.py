@@ -15,6 +15,7 @@ from moodwire.store.db import Store
 from moodwire.store.incidents import alert_of
 from moodwire.store.windows import ROLLUPS_S, Totals, counts, window_of
 
+DAY_S = 86_400
 COMPARABLE = 5  # stories; a score of fewer is not compared with
 _COUNTS = ("articles", "stories", "negative", "neutral", "positive", "score_sum_e4", "fresh_negative")
 _LABELS = {-1: "negative", 0: "neutral", 1: "positive"}
@@ -292,7 +293,7 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
     trend (scores of `bins` parts of the span, None without stories), volume (stories of each part).
     """
     w = schema.windows.c
-    begin = now - 2 * span
+    middle = now - span
     width_s = max(int(span.total_seconds()) // bins, 60)
     length_s = _length_for(width_s)
     if store.sqlite:  # the store sums up, so that a year's windows are not carried here
@@ -310,35 +311,64 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
             sa.func.sum(w.negative).label("negative"),
             sa.cast(sa.func.sum(w.score_sum_e4), sa.BigInteger).label("total"),  # PostgreSQL's is a numeric
         )
-        .where(of_all_series(store), w.length_s == length_s, w.start >= begin, w.start < now)
+        .where(of_all_series(store), w.length_s == length_s, w.start >= middle, w.start < now)
         .group_by(w.series, "bin")
     )
     frame = fetch(store, query)
-    code, names = pd.factorize(frame["series"], sort=True)
-    at = frame["bin"].to_numpy(dtype=int).clip(0, 2 * bins - 1)
+    before = sums(store, middle - span, middle, length_s)
+    names = np.array(sorted({*frame["series"], *before}), dtype=object)
+    code = np.searchsorted(names, frame["series"].to_numpy(dtype=object))
+    at = frame["bin"].to_numpy(dtype=int).clip(0, bins - 1)
 
     def of(column: str) -> Any:
         """A row a series, its bins from the newest to the oldest."""
         values = frame[column].to_numpy(dtype=float)
-        return np.bincount(code * 2 * bins + at, values, len(names) * 2 * bins).reshape(len(names), 2 * bins)
+        return np.bincount(code * bins + at, values, len(names) * bins).reshape(len(names), bins)
 
     stories_, totals, negative = of("stories"), of("total"), of("negative")
-    counts_ = stories_[:, :bins].sum(axis=1)
-    score = _means(totals[:, :bins].sum(axis=1), counts_)
-    earlier = stories_[:, bins:].sum(axis=1)
-    before = np.where(earlier < COMPARABLE, np.nan, _means(totals[:, bins:].sum(axis=1), earlier))
-    trend = _means(totals, stories_)[:, bins - 1 :: -1]
+    counts_ = stories_.sum(axis=1)
+    score = _means(totals.sum(axis=1), counts_)
+    earlier, earlier_total = np.array([before.get(name, (0, 0)) for name in names]).reshape(-1, 2).T
+    was = np.where(earlier < COMPARABLE, np.nan, _means(earlier_total, earlier))
     return pd.DataFrame(
         {
             "series": names,
             "score": score,
-            "change": score - before,
+            "change": score - was,
             "stories": counts_.astype(int),
-            "negative": negative[:, :bins].sum(axis=1).astype(int),
-            "trend": trend.tolist(),
-            "volume": stories_[:, bins - 1 :: -1].astype(int).tolist(),
+            "negative": negative.sum(axis=1).astype(int),
+            "trend": _means(totals, stories_)[:, ::-1].tolist(),
+            "volume": stories_[:, ::-1].astype(int).tolist(),
         }
     )
+
+
+def sums(
+    store: Store, start: datetime, end: datetime, length_s: int, series: str | None = None
+) -> dict[str, tuple[int, int]]:
+    """Of each series, or of one: how many stories the windows that begin in a span have, and the sum of their scores
+    in 1e-4.
+
+    By windows of `length_s`, and whole days within the span by windows of a day: few rows, and the same.
+    """
+    w = schema.windows.c
+    first, last = floor_time(start + timedelta(days=1) - timedelta(microseconds=1), DAY_S), floor_time(end, DAY_S)
+    parts = [(length_s, start, end)]
+    if first < last:
+        parts = [(length_s, start, first), (DAY_S, first, last), (length_s, last, end)]
+    which = of_all_series(store) if series is None else w.series == series
+    found: dict[str, tuple[int, int]] = {}
+    with store.read() as connection:
+        for length, begin, until in parts:
+            query = (
+                sa.select(w.series, sa.func.sum(w.stories), sa.func.sum(w.score_sum_e4))
+                .where(which, w.length_s == length, w.start >= begin, w.start < until)
+                .group_by(w.series)
+            )
+            for name, stories_, total in connection.execute(query):
+                count, score = found.get(name, (0, 0))
+                found[name] = count + int(stories_), score + int(total)
+    return found
 
 
 def busiest(store: Store, now: datetime, span: timedelta) -> list[str]:

@@ -159,17 +159,8 @@ def scored_of(store: Store, id_: str, revision: int) -> Scored | None:
 
 def usual(store: Store, start: datetime, end: datetime, series: str | None = None) -> dict[str, float]:
     """By series, or of one: the mean score of the stories published in a span, of whole hours."""
-    w = schema.windows.c
-    start, end = floor_time(start, HOUR_S), floor_time(end, HOUR_S)
-    which = queries.of_all_series(store) if series is None else w.series == series
-    query = (
-        sa.select(w.series, sa.func.sum(w.stories), sa.func.sum(w.score_sum_e4))
-        .where(which, w.length_s == HOUR_S, w.start >= start, w.start < end)
-        .group_by(w.series)
-    )
-    with store.read() as connection:
-        rows = connection.execute(query)
-        return {series: float(total) / int(n) / 1e4 for series, n, total in rows if n >= queries.COMPARABLE}
+    found = queries.sums(store, floor_time(start, HOUR_S), floor_time(end, HOUR_S), HOUR_S, series)
+    return {name: total / count / 1e4 for name, (count, total) in found.items() if count >= queries.COMPARABLE}
 
 
 def begun(store: Store, series: str) -> datetime | None:

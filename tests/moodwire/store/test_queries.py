@@ -65,6 +65,21 @@ def test_the_overview_sums_up_the_windows(store: Store, span: timedelta) -> None
     assert names[0] == "all"
 
 
+@pytest.mark.parametrize("length_s", [60, 3600])
+@pytest.mark.parametrize("days", [0.3, 1, 1.5, 2.5, 9])
+def test_whole_days_are_summed_up_by_their_own_windows(store: Store, length_s: int, days: float) -> None:
+    every = rows(store, schema.windows)
+    every = every[every["length_s"] == length_s]
+    for back in (timedelta(0), timedelta(hours=7), timedelta(days=3)):
+        end = floor_time(T0, 86_400) - back
+        start = end - timedelta(days=days)
+        inside = every[(every["start"] >= start) & (every["start"] < end)].groupby("series")
+        expected = inside[["stories", "score_sum_e4"]].sum()
+        found = queries.sums(store, start, end, length_s)
+        assert found == {row.Index: (row.stories, row.score_sum_e4) for row in expected.itertuples()}
+        assert queries.sums(store, start, end, length_s, "all") == {"all": found["all"]}
+
+
 def test_where_nothing_is_nothing_is_found(store: Store) -> None:
     then = T0 - timedelta(days=4000)
     assert queries.overview(store, then, timedelta(days=1)).empty
