@@ -328,7 +328,7 @@ def test_labels_are_given_by_single_keys_and_taken_back(site: tuple[Context, str
     body.send_keys("n")  # a topic, then its sentiment
     see(chrome, "Now its sentiment?")
     body.send_keys("3")
-    see(chrome, "Every story of the last 30 days has a label.")
+    see(chrome, "Every story of the last 7 days has a label.")
     see(chrome, "positive, not negative")
     held = labels.corrections(c.store, None, None, None, None)
     assert sorted(zip(held["head"], held["label"], held["who"], held["was"], strict=True)) == [
