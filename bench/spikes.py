@@ -40,6 +40,7 @@ HISTORY = 4 * WEEK
 RATES = (0.05, 0.1, 0.25)  # false alarms a series-week
 LIFTS = (1.5, 2.0, 3.0, 5.0, 10.0)
 QUIET = DAY  # cells without an alarm, before the next is one of its own
+FEW = 1000  # levels of a score
 SEED = 7
 
 
@@ -204,10 +205,11 @@ def onsets(scores: Array, threshold: float) -> int:
 def threshold(scores: Array, allowed: float) -> float:
     """The lowest threshold at which the quiet scores raise at most so many alarms."""
     levels = np.unique(scores[np.isfinite(scores)])[::-1]
-    # From the top in growing steps: far below, where all is above the threshold, alarms are few again.
+    # From the top in growing steps: far below, where all is above the threshold, alarms are few again. Counts have few
+    # levels, and a step might lead there.
     good, bad = -1, 0
     while bad < len(levels) and onsets(scores, levels[bad]) <= allowed:
-        good, bad = bad, 2 * bad + 1
+        good, bad = bad, 2 * bad + 1 if len(levels) > FEW else bad + 1
     bad = min(bad, len(levels))
     while bad - good > 1:
         middle = (good + bad) // 2
