@@ -22,6 +22,7 @@ import numpy as np
 from sqlalchemy import event
 
 from bench import years
+from dashboard.pages.label import QUEUE, WITHIN
 from moodwire.store import labels, queries, watching
 from moodwire.store.db import Store
 from moodwire.store.detection import expected
@@ -83,7 +84,7 @@ QUESTIONS: dict[str, Ask] = {
     "search: two words, ever": lambda store, now, end, span, rng: find(
         store, Filter(words=_words(rng)), None, None, 300
     ),
-    "label: waiting": lambda store, now, end, span, rng: labels.to_label(store, now, 7 * DAY, 40),
+    "label: waiting": lambda store, now, end, span, rng: labels.to_label(store, now, WITHIN, QUEUE),
     "label: given": lambda store, now, end, span, rng: labels.corrections(store, None, None, None, 100),
     "health: supply": lambda store, now, end, span, rng: watching.supply(store, now),
     "health: scores of a day": lambda store, now, end, span, rng: watching.score_shares(store, now - DAY, now),

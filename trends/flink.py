@@ -29,8 +29,8 @@ from moodwire.stage import Context, bury
 from moodwire.store.db import Store
 from moodwire.store.windows import (
     Totals,
+    held,
     load_positions,
-    revisions,
     save_positions,
     store_windows,
     totals_until,
@@ -62,7 +62,7 @@ class Counted(msgspec.Struct, frozen=True):
     fresh_neutral: int
     fresh_positive: int
     score_sum_e4: int
-    late: bool
+    late: bool = False
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -176,6 +176,7 @@ def keep(context: Context, job: "Job") -> None:
 
 
 def take_marks(context: Context, clockwork: Clockwork, messages: Iterable[Message]) -> None:
+    """Note the marks; what the job calls bad is set aside."""
     for message in messages:
         mark = msgspec.json.decode(message.value, type=Mark)
         clockwork.take(mark, time.monotonic())
@@ -192,8 +193,8 @@ def settled(store: Store, rows: Sequence[Counted], partitions: int) -> list[Wind
     by_key = {(row.series, from_seconds(row.start_s)): row for row in rows}
     totals = {key: totals_of(row) for key, row in by_key.items()}
     with store.read() as connection:
-        stored = revisions(connection, by_key)
-        behind = {key for key, row in by_key.items() if row.late or row.articles < stored.get(key, 0)}
+        revisions = {key: numbers[-1] for key, numbers in held(connection, by_key).items()}
+        behind = {key for key, row in by_key.items() if row.late or row.articles < revisions.get(key, 0)}
         if behind:
             totals |= totals_until(connection, behind, dict.fromkeys(range(partitions), ALL))
     found = [window_of(key, each) for key, each in totals.items()]

@@ -127,11 +127,9 @@ def register(app: Dash, data: Data) -> None:
     def shows(queue: list[dict[str, Any]] | None, search: str | None) -> Any:
         if queue is None:
             return no_update
-        return (
-            story(queue[0], parse(search))
-            if queue
-            else empty(f"Every story of the last {WITHIN.days} days has a label.")
-        )
+        if not queue:
+            return empty(f"Every story of the last {WITHIN.days} days has a label.")
+        return story(queue[0], parse(search))
 
     @app.callback(Output("labels", "rowData"), Input("beat", "data"), Input("done", "data"), Input("where", "search"))
     @in_thread

@@ -182,7 +182,7 @@ def upsert(
     connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], newer: sa.Column[Any] | None = None
 ) -> None:
     """Insert rows of different keys, replacing those there; with `newer`, only where that column is not smaller."""
-    upsert_columns(connection, table, columns_of(rows), newer)
+    upsert_columns(connection, table, _columns_of(rows), newer)
 
 
 def upsert_columns(
@@ -196,7 +196,7 @@ def upsert_columns(
         where = None if newer is None else statement.excluded[newer.name] >= newer
         return statement.on_conflict_do_update(index_elements=keys, set_=replaced, where=where)
 
-    insert_many(connection, table, columns, replacing)
+    _insert(connection, table, columns, replacing)
 
 
 def add_up(connection: sa.Connection, table: sa.Table, columns: Columns) -> None:
@@ -207,15 +207,15 @@ def add_up(connection: sa.Connection, table: sa.Table, columns: Columns) -> None
         sums = {name: table.c[name] + statement.excluded[name] for name in columns if name not in keys}
         return statement.on_conflict_do_update(index_elements=keys, set_=sums)
 
-    insert_many(connection, table, columns, adding)
+    _insert(connection, table, columns, adding)
 
 
 def insert_absent(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """Insert rows whose key is not there yet; the first written stays."""
-    insert_many(connection, table, columns_of(rows), lambda statement: statement.on_conflict_do_nothing())
+    _insert(connection, table, _columns_of(rows), lambda statement: statement.on_conflict_do_nothing())
 
 
-def insert_many(connection: sa.Connection, table: sa.Table, columns: Columns, resolve: Callable[[Any], Any]) -> None:
+def _insert(connection: sa.Connection, table: sa.Table, columns: Columns, resolve: Callable[[Any], Any]) -> None:
     """Insert rows; resolve: adds to the statement what to do on a conflict."""
     count = max(map(len, columns.values()), default=0)
     if count >= BULK and connection.dialect.name == "postgresql":
@@ -227,7 +227,7 @@ def insert_many(connection: sa.Connection, table: sa.Table, columns: Columns, re
         connection.execute(resolve(insert_into(connection, table)), rows)
 
 
-def columns_of(rows: Sequence[Mapping[str, Any]]) -> Columns:
+def _columns_of(rows: Sequence[Mapping[str, Any]]) -> Columns:
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 

@@ -15,7 +15,6 @@ from moodwire.store.db import Store
 from moodwire.store.incidents import alert_of
 from moodwire.store.windows import ROLLUPS_S, Totals, counts, window_of
 
-DAY_S = 86_400
 COMPARABLE = 5  # stories; a score of fewer is not compared with
 _COUNTS = ("articles", "stories", "negative", "neutral", "positive", "score_sum_e4", "fresh_negative")
 _LABELS = {-1: "negative", 0: "neutral", 1: "positive"}
@@ -315,7 +314,7 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
         .group_by(w.series, "bin")
     )
     frame = fetch(store, query)
-    before = sums(store, middle - span, middle, length_s)
+    before = story_sums(store, middle - span, middle, length_s)
     names = np.array(sorted({*frame["series"], *before}), dtype=object)
     code = np.searchsorted(names, frame["series"].to_numpy(dtype=object))
     at = frame["bin"].to_numpy(dtype=int).clip(0, bins - 1)
@@ -343,7 +342,7 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
     )
 
 
-def sums(
+def story_sums(
     store: Store, start: datetime, end: datetime, length_s: int, series: str | None = None
 ) -> dict[str, tuple[int, int]]:
     """Of each series, or of one: how many stories the windows that begin in a span have, and the sum of their scores
@@ -351,11 +350,12 @@ def sums(
 
     By windows of `length_s`, and whole days within the span by windows of a day: few rows, and the same.
     """
-    w = schema.windows.c
-    first, last = floor_time(start + timedelta(days=1) - timedelta(microseconds=1), DAY_S), floor_time(end, DAY_S)
+    w, day_s = schema.windows.c, ROLLUPS_S[-1]
+    first = floor_time(start + timedelta(seconds=day_s) - timedelta(microseconds=1), day_s)
+    last = floor_time(end, day_s)
     parts = [(length_s, start, end)]
     if first < last:
-        parts = [(length_s, start, first), (DAY_S, first, last), (length_s, last, end)]
+        parts = [(length_s, start, first), (day_s, first, last), (length_s, last, end)]
     which = of_all_series(store) if series is None else w.series == series
     found: dict[str, tuple[int, int]] = {}
     with store.read() as connection:

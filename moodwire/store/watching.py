@@ -159,7 +159,7 @@ def scored_of(store: Store, id_: str, revision: int) -> Scored | None:
 
 def usual(store: Store, start: datetime, end: datetime, series: str | None = None) -> dict[str, float]:
     """By series, or of one: the mean score of the stories published in a span, of whole hours."""
-    found = queries.sums(store, floor_time(start, HOUR_S), floor_time(end, HOUR_S), HOUR_S, series)
+    found = queries.story_sums(store, floor_time(start, HOUR_S), floor_time(end, HOUR_S), HOUR_S, series)
     return {name: total / count / 1e4 for name, (count, total) in found.items() if count >= queries.COMPARABLE}
 
 

@@ -81,17 +81,21 @@ def _totals(connection: sa.Connection, touched: sa.FromClause, consumed: Positio
     return {(series, start): Totals(*numbers) for series, start, *numbers in connection.execute(query)}
 
 
-def revisions(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, int]:
-    """Of the stored windows of 60 s among these."""
+def held(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, tuple[int, ...]]:
+    """The numbers of the stored windows of 60 s among these, the revision last."""
     if not keys:
         return {}
     w = schema.windows.c
     touched = _touched(connection, keys)
     same = sa.and_(w.series == touched.c.series, w.start == touched.c.start, w.length_s == WINDOW_S)
-    # Not as a join: SQLite may begin that with all windows, and look through the touched ones for each.
-    stored = sa.select(w.revision).where(same).scalar_subquery()
-    query = sa.select(touched.c.series, sa.type_coerce(touched.c.start, schema.UtcTime), stored)
-    return {(series, start): revision for series, start, revision in connection.execute(query) if revision is not None}
+    # An outer join, and a condition that does not show that it could be an inner one: SQLite may begin that with all
+    # windows, and look through the touched ones for each.
+    query = (
+        sa.select(w.series, w.start, *(w[name] for name in _SUMS))
+        .join_from(touched, schema.windows, same, isouter=True)
+        .where(sa.func.coalesce(w.revision, -1) >= 0)
+    )
+    return {(series, start): tuple(sums) for series, start, *sums in connection.execute(query)}
 
 
 def counts() -> list[sa.ColumnElement[int]]:
@@ -148,33 +152,18 @@ def store_windows(store: Store, windows: Sequence[Window]) -> None:
         return
     rows = {(window.series, window.start): msgspec.structs.astuple(window) for window in windows}
     with store.write() as connection:
-        held = _held(connection, rows)
+        stored = held(connection, rows)
         # The table's columns are the record's fields.
         columns = dict(zip(Window.__struct_fields__, zip(*rows.values(), strict=True), strict=True))
         upsert_columns(connection, schema.windows, columns, newer=schema.windows.c.revision)
         added: dict[Key, tuple[int, ...]] = {}
         for key, row in rows.items():
-            sums, before = row[_KEYS:], held.get(key)
+            sums, before = row[_KEYS:], stored.get(key)
             if before is None:
                 added[key] = sums
             elif sums[-1] >= before[-1]:  # the revision
                 added[key] = tuple(map(sub, sums, before))
         _roll_up(connection, added)
-
-
-def _held(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, tuple[int, ...]]:
-    """The numbers of the stored windows of 60 s among these."""
-    w = schema.windows.c
-    touched = _touched(connection, keys)
-    same = sa.and_(w.series == touched.c.series, w.start == touched.c.start, w.length_s == WINDOW_S)
-    # An outer join, and a condition that does not show that it could be an inner one: SQLite may begin that with all
-    # windows, and look through the touched ones for each.
-    query = (
-        sa.select(w.series, w.start, *(w[name] for name in _SUMS))
-        .join_from(touched, schema.windows, same, isouter=True)
-        .where(sa.func.coalesce(w.revision, -1) >= 0)
-    )
-    return {(series, start): tuple(sums) for series, start, *sums in connection.execute(query)}
 
 
 def _roll_up(connection: sa.Connection, added: Mapping[Key, tuple[int, ...]]) -> None:

@@ -75,9 +75,9 @@ def test_whole_days_are_summed_up_by_their_own_windows(store: Store, length_s: i
         start = end - timedelta(days=days)
         inside = every[(every["start"] >= start) & (every["start"] < end)].groupby("series")
         expected = inside[["stories", "score_sum_e4"]].sum()
-        found = queries.sums(store, start, end, length_s)
+        found = queries.story_sums(store, start, end, length_s)
         assert found == {row.Index: (row.stories, row.score_sum_e4) for row in expected.itertuples()}
-        assert queries.sums(store, start, end, length_s, "all") == {"all": found["all"]}
+        assert queries.story_sums(store, start, end, length_s, "all") == {"all": found["all"]}
 
 
 def test_where_nothing_is_nothing_is_found(store: Store) -> None:
