@@ -85,13 +85,16 @@ def test_a_partition_on_hold_is_not_fetched_and_not_waited_for(tmp_path: Path) -
         consumer.hold({0, 2})
         until(lambda: len(consumer._ask(lambda client: client.paused())) == 2)
         log.append("t", entries(9))
-        assert [message.partition for message in consumer.poll(9, 20)] == [1, 1, 1]
+        free: list[Message] = []
+        while len(free) < 3:  # the broker may give them one by one
+            free += consumer.poll(9, 20)
+        assert [message.partition for message in free] == [1, 1, 1]
         assert consumer.poll(9, 0) == []
         consumer.hold(())
-        found: list[Message] = []
-        while len(found) < 6:
-            found += consumer.poll(9, 5)
-        assert {message.partition for message in found} == {0, 2}
+        held: list[Message] = []
+        while len(held) < 6:
+            held += consumer.poll(9, 5)
+        assert {message.partition for message in held} == {0, 2}
     log.close()
 
 
@@ -171,7 +174,9 @@ def test_a_broker_that_is_down_for_20_s_loses_nothing(tmp_path: Path, broker: se
     log = kafka_log(f"{tmp_path.name}.")
     log.append("t", entries(30))
     consumer = log.consumer("t", "g")
-    found = consumer.poll(30, 5)
+    found: list[Message] = []
+    while len(found) < 30:
+        found += consumer.poll(30, 5)
     broker.stop()
     appender = threading.Thread(target=log.append, args=("t", entries(30, 30)))
     appender.start()
