@@ -116,3 +116,24 @@ def test_in_another_order_articles_and_scores_are_equal_and_windows_right(
     for outcome in (in_peace, found):
         stored = {(window.series, window.start): encode(window) for window in outcome.windows}
         assert stored == windows_of(outcome.articles, outcome.scored)
+
+
+@pytest.mark.parametrize("kind", [LOCAL, pytest.param(SERVED, marks=pytest.mark.long)], ids=str)
+def test_with_the_real_engine_the_same_articles_are_scored_and_the_first_score_stays(
+    kind: Kind, in_peace: Outcome, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    plan = [
+        Fault(0, "kill", "classifier", "commit", 3),
+        Fault(1, "kill", "classifier", "append", 4),
+        Fault(2, "kill", "ingest", "append", 5),
+        Fault(3, "kill", "trends", "commit", 3),
+    ]
+    found = run(tmp_path_factory.mktemp("real") / "run", kind, plan, engine="openvino", classifier=["restless"])
+    assert all("records in hand" in hit for hit in found.hits.values())
+    assert found.keys == in_peace.keys
+    stored = {(one.id, one.revision): encode(one) for one in found.scored}
+    assert len(found.told) > len(stored), "nothing was scored twice, so nothing was shown"
+    assert all(encode(one) == stored[one.id, one.revision] for one in found.told)
+    assert found.unsound == []
+    windows = {(window.series, window.start): encode(window) for window in found.windows}
+    assert windows == windows_of(found.articles, found.scored)

@@ -22,7 +22,7 @@ def make(connection: sa.Connection, table: str, time: str) -> None:
     connection.execute(
         sa.text(
             "SELECT create_hypertable(CAST(:name AS regclass), by_range(:time, INTERVAL '1 month'), "
-            "migrate_data => true)"
+            "create_default_indexes => false, migrate_data => true)"  # the schema's own do
         ),
         {"name": table, "time": time},
     )

@@ -8,7 +8,7 @@ import sqlite3
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,8 +45,6 @@ PROCESSES.set_forkserver_preload(["tests.alerts.faulty", "tests.faults.faulty"])
 LEFT_OUT = {"seq", "known_at", "scored_at", "seen_at", "partition", "offset", "record"}
 TABLES = (schema.articles, schema.scores, schema.counted, schema.windows, schema.incidents, schema.peaks)
 CONFIG = """
-[model]
-engine = "dummy"
 [[rules]]
 name = "surge"
 false_alarms_per_week = 5
@@ -88,6 +86,7 @@ LOCAL = Kind()
 
 class Outcome(NamedTuple):
     content: Content
+    keys: dict[str, set[tuple[str, int]]]  # of articles and scores: id, revision
     hits: dict[int, str]  # by the fault's number: what it struck
     buried: set[tuple[str, int, int]]  # places of dead letters
     poison: set[tuple[str, int, int]]  # places of what the driver put there
@@ -95,6 +94,7 @@ class Outcome(NamedTuple):
     windows: list[Window]
     articles: list[tuple[int, int, Article]]  # partition, offset, record: as they stand in the log
     scored: list[Scored]  # as the store has them
+    told: list[Scored]  # as the classifier told them to the log, some of them again
     falls: int
 
 
@@ -117,19 +117,23 @@ def news(path: Path, count: int = ARTICLES, repeated: bool = False) -> Path:
     return path
 
 
-def run(folder: Path, kind: Kind = LOCAL, plan: Sequence[Fault] = (), **options: Sequence[str]) -> Outcome:
+def run(
+    folder: Path, kind: Kind = LOCAL, plan: Sequence[Fault] = (), engine: str = "dummy", **options: Sequence[str]
+) -> Outcome:
     """A whole replay while the faults of the plan strike. options: by stage, those of faulty.run."""
     folder.mkdir()
-    return _Run(folder, kind, plan, options).outcome()
+    return _Run(folder, kind, plan, engine, options).outcome()
 
 
 class _Run:
-    def __init__(self, folder: Path, kind: Kind, plan: Sequence[Fault], options: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, folder: Path, kind: Kind, plan: Sequence[Fault], engine: str, options: Mapping[str, Sequence[str]]
+    ) -> None:
         self._folder = folder
         self._plan = plan
         self._options = options
         url = STORES[kind.store](folder)
-        config = CONFIG + f'[store]\nurl = "{url}"\n'
+        config = CONFIG + f'[model]\nengine = "{engine}"\n[store]\nurl = "{url}"\n'
         if kind.stream == "kafka":
             config += f'[stream]\nkind = "kafka"\nservers = ["{services.kafka().server}"]\n'
             config += f'prefix = "{uuid.uuid4().hex}."\npartitions = {kind.partitions}\n'
@@ -272,12 +276,12 @@ class _Run:
                 for row in connection.execute(sa.select(schema.windows).where(w.length_s == WINDOW_S))
             ]
             scored = [decode(data) for data in connection.execute(sa.select(schema.scores.c.record)).scalars()]
-        articles = []
-        for message in self._log.records("articles"):
-            if (message.partition, message.offset) not in {place[1:] for place in self._put}:
-                record = decode(message.value)
-                if isinstance(record, Article):
-                    articles.append((message.partition, message.offset, record))
+            keys = {
+                table.name: {
+                    (one, revision) for one, revision in connection.execute(sa.select(table.c.id, table.c.revision))
+                }
+                for table in (schema.articles, schema.scores)
+            }
         hits = {
             fault.number: " ".join(
                 path.read_text() for suffix in ("hit", "fell") if (path := fault.file(self._folder, suffix)).exists()
@@ -286,15 +290,23 @@ class _Run:
         }
         return Outcome(
             content=content(self._store),
+            keys=keys,
             hits=hits,
             buried={(one.topic, one.partition, one.offset) for one in letters if isinstance(one, DeadLetter)},
             poison=self._put,
             unsound=unsound(self._store),
             windows=windows,
-            articles=articles,
+            articles=[each for each in self._kept("articles") if isinstance(each[2], Article)],
             scored=[one for one in scored if isinstance(one, Scored)],
+            told=[one for *_, one in self._kept("scored") if isinstance(one, Scored)],
             falls=self._falls,
         )
+
+    def _kept(self, topic: str) -> Iterator[tuple[int, int, Any]]:
+        """Partition, offset and record of what stands in a topic, without the driver's poison."""
+        for message in self._log.records(topic):
+            if (topic, message.partition, message.offset) not in self._put:
+                yield message.partition, message.offset, decode(message.value)
 
     def _state(self) -> str:
         waiting = [fault for fault in self._plan if fault.number not in self._acted]

@@ -15,10 +15,10 @@ from moodwire.store.db import Store
 from tests.helpers import STORES, T0
 
 BIG = "articles|scores|counted|windows"
-# A table's other names in a plan: of an alias, of a month. `articles_words` is the index of the words.
+# A table's other names in a plan: of an alias, a month, a TimescaleDB chunk. `articles_words`: the index of words.
 SQLITE_SCAN = re.compile(rf"SCAN ({BIG})(_\d+)?($| )")
 KIND = "Seq Scan|Index Scan|Index Only Scan"
-NODE = re.compile(rf"({KIND})( using | Backward using | on ).*?\b({BIG})(_\d{{4}}_\d\d)?( |$)")
+NODE = re.compile(rf"({KIND})( using | Backward using | on ).*?\b(({BIG})(_\d{{4}}_\d\d)?|_hyper_\d+_\d+_chunk)( |$)")
 
 
 @pytest.fixture(scope="module", params=STORES)
