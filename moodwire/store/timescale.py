@@ -1,4 +1,9 @@
-"""All that is said to TimescaleDB, where the extension is: it then makes the partitions, and packs old ones."""
+"""All that is said to TimescaleDB, where the extension is: it then makes the partitions, and packs old ones.
+
+Only `counted` is packed, a series' rows of a span together, as they are asked for: a fifth of the bytes at the same
+speed. Articles and scores are asked for by id, in any order of time; packed, a page's newest stories took ten times as
+long.
+"""
 
 from datetime import datetime
 
@@ -26,11 +31,25 @@ def make(connection: sa.Connection, table: str, time: str) -> None:
         ),
         {"name": table, "time": time},
     )
-    packed = f"timescaledb.compress, timescaledb.compress_orderby = '{time}'"
-    connection.execute(sa.text(f'ALTER TABLE "{table}" SET ({packed})'))
+
+
+def pack(connection: sa.Connection) -> None:
+    """See to it that of the hypertables `counted` alone is packed, by series; others are unpacked."""
+    for table in ("articles", "scores", "counted"):
+        connection.execute(
+            sa.text("SELECT remove_compression_policy(CAST(:name AS regclass), if_exists => true)"), {"name": table}
+        )
+        chunks = "SELECT decompress_chunk(c, if_compressed => true) FROM show_chunks(CAST(:name AS regclass)) c"
+        connection.execute(sa.text(chunks), {"name": table})
+        connection.execute(sa.text(f'ALTER TABLE "{table}" SET (timescaledb.compress = false)'))
     connection.execute(
-        sa.text("SELECT add_compression_policy(CAST(:name AS regclass), CAST(:after AS interval))"),
-        {"name": table, "after": PACKED_AFTER},
+        sa.text(
+            "ALTER TABLE counted SET (timescaledb.compress, timescaledb.compress_segmentby = 'series', "
+            "timescaledb.compress_orderby = 'start, partition, \"offset\"')"
+        )
+    )
+    connection.execute(
+        sa.text("SELECT add_compression_policy('counted', CAST(:after AS interval))"), {"after": PACKED_AFTER}
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -126,12 +127,60 @@ def test_two_classifiers_at_once_store_each_record_once(store: Store) -> None:
     assert [offset for offset, first in rows if first] == list(range(50))
 
 
-def test_timescaledb_makes_and_drops_the_months_where_it_is(store: Store) -> None:
+def with_timescale(store: Store) -> None:
     with store.read() as connection:
         if not timescale.is_available(connection):
-            pytest.skip("TimescaleDB is not installed in this PostgreSQL: its statements are not tested here")
+            pytest.skip("TimescaleDB is not installed in this PostgreSQL: its statements are NOT tested here")
+
+
+def test_timescaledb_makes_and_drops_the_months_where_it_is(store: Store) -> None:
+    with_timescale(store)
+    with store.read() as connection:
         assert all(timescale.is_hypertable(connection, table) for table in partitions.TIMES)
     store_scores(store, [scored(days, -DAY * days) for days in (0, 1, 40, 100)], FRESH)
     prune(store, Retention(scores_days=33), T0)
     with store.read() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(schema.scores)).scalar_one() == 2
+
+
+def test_what_timescaledb_packed_is_counted_and_added_to_as_ever(store: Store, tmp_path: Path) -> None:
+    with_timescale(store)
+    plain = Store(f"sqlite:///{tmp_path / 'plain.db'}")
+    plain.upgrade()
+    first = [scored(number, -DAY * number, story=f"s{number % 7}") for number in range(100)]
+    # Doubles, a story's later copy and news of its own, all of months that are packed by then.
+    late = [*first[40:60], *(scored(200 + number, -DAY * number - 60, story=f"s{number}") for number in range(50, 90))]
+    for one in (store, plain):
+        store_scores(one, first, FRESH)
+        if one is store:
+            with store.write() as connection:
+                packed = "SELECT count(compress_chunk(chunk)) FROM show_chunks('counted') chunk"
+                assert connection.exec_driver_sql(packed).scalar_one() >= 4
+        store_scores(one, late, FRESH)
+    keys = list(schema.counted.primary_key)
+    rows = []
+    for one in (store, plain):
+        with one.read() as connection:
+            rows.append(connection.execute(sa.select(schema.counted).order_by(*keys)).all())
+    assert rows[0] == rows[1]
+    prune(store, Retention(scores_days=33), T0)
+    with store.read() as connection:
+        least = connection.execute(sa.select(sa.func.min(schema.counted.c.start))).scalar_one()
+    assert least >= T0 - timedelta(days=33)
+    plain.close()
+
+
+def test_a_timescaledb_that_packed_articles_and_scores_has_them_unpacked(store: Store) -> None:
+    with_timescale(store)
+    store_scores(store, [scored(days, -DAY * days) for days in (0, 40)], FRESH)
+    with store.write() as connection:
+        connection.exec_driver_sql(
+            "ALTER TABLE scores SET (timescaledb.compress, timescaledb.compress_orderby = 'seen_at')"
+        )
+        connection.exec_driver_sql("SELECT add_compression_policy('scores', INTERVAL '35 days')")
+        connection.exec_driver_sql("SELECT compress_chunk(chunk) FROM show_chunks('scores') chunk")
+        timescale.pack(connection)
+        packed = "SELECT hypertable_name FROM timescaledb_information.jobs WHERE proc_name ~ 'compress'"
+        assert connection.exec_driver_sql(packed).scalars().all() == ["counted"]
+        still = "SELECT count(*) FROM timescaledb_information.chunks WHERE is_compressed"
+        assert connection.exec_driver_sql(still).scalar_one() == 0
