@@ -1,5 +1,6 @@
 """The forward pass on a CPU: the encoder as an OpenVINO graph made from the shipped weights."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ HEADS = 12
 LAYERS = 6
 WIDTH = 384
 BUDGET = 4096  # tokens of a batch
+AT_ONCE = 2  # batches begun and not finished, as `model_engine.Forward` has it
 
 
 class OpenVinoForward:
@@ -29,11 +31,14 @@ class OpenVinoForward:
         core = ov.Core()
         capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = "bf16" if capable else "f32"
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
+        # A stream for each of the two batches that are begun: with one, all its threads would wait in each layer for
+        # the one whose core another stage takes.
+        streams = min(AT_ONCE, threads or os.cpu_count() or 1)
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision, "NUM_STREAMS": streams}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         compiled = core.compile_model(encoder(loaded.tensors), "CPU", settings)
-        self._requests = [compiled.create_infer_request() for _ in range(2)]
+        self._requests = [compiled.create_infer_request() for _ in range(AT_ONCE)]
 
     def start(self, batch: Batch) -> tuple[Any, Batch]:
         request = self._requests.pop()
