@@ -164,7 +164,7 @@ def statements(store: Store) -> Iterator[list[tuple[str, Any]]]:
     found: list[tuple[str, Any]] = []
 
     def heard(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
-        if statement.lstrip().upper().startswith(("SELECT", "WITH")):
+        if statement.lstrip().upper().startswith(("SELECT", "WITH", "DELETE")):
             found.append((statement, parameters))
 
     event.listen(store.engine, "before_cursor_execute", heard)

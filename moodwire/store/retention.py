@@ -26,7 +26,7 @@ def prune(store: Store, keep: Retention, now: datetime) -> dict[str, int]:
         (schema.entries, schema.entries.c.at < articles, articles),
         (schema.feed_days, schema.feed_days.c.day < articles, articles),
         (schema.scores, schema.scores.c.published_at < scores, scores),
-        (schema.counted, schema.counted.c.start < scores, scores),
+        (schema.counted, sa.and_(schema.counted.c.series.in_(_series()), schema.counted.c.start < scores), scores),
         (schema.windows, old_window, scores),
         (schema.peaks, schema.peaks.c.at < scores, scores),
         (schema.expectations, schema.expectations.c.at < scores, scores),
@@ -44,6 +44,17 @@ def prune(store: Store, keep: Retention, now: datetime) -> dict[str, int]:
         r, limit = partitions.registry.c, min(articles, scores)
         _delete(store, partitions.registry, sa.and_(r.published_at < limit, r.seen_at < limit))
     return deleted
+
+
+def _series() -> sa.Select[tuple[str]]:
+    """The names in `counted`, each found from the one before: its key begins with them, and its times alone have no
+    index, so that to look for old rows by time only would go through the whole table while nobody else can write.
+    """
+    c = schema.counted.c
+    names = sa.select(sa.func.min(c.series).label("name")).cte("names", recursive=True, nesting=True)
+    following = sa.select(sa.func.min(c.series)).where(c.series > names.c.name).scalar_subquery()
+    names = names.union_all(sa.select(following).where(names.c.name.is_not(None)))
+    return sa.select(names.c.name).where(names.c.name.is_not(None))
 
 
 def _delete(store: Store, table: sa.Table, old: sa.ColumnElement[bool]) -> int:

@@ -10,8 +10,10 @@ import sqlalchemy as sa
 
 from bench import years
 from bench.queries import QUESTIONS, SPANS, plans
+from moodwire.settings import Retention
 from moodwire.store import schema
 from moodwire.store.db import Store
+from moodwire.store.retention import prune
 from tests.helpers import STORES, T0
 
 BIG = "articles|scores|counted|windows"
@@ -51,6 +53,13 @@ def scans(store: Store, plan: Sequence[str]) -> list[str]:
 def test_a_question_is_answered_by_an_index(store: Store, question: str, span: timedelta) -> None:
     plan = plans(store, lambda: QUESTIONS[question](store, T0, T0, span, random.Random(3)))
     assert plan
+    assert not scans(store, plan), "\n".join(plan)
+
+
+def test_what_is_old_is_found_by_an_index(store: Store) -> None:
+    """While rows are deleted nobody else can write to SQLite."""
+    plan = plans(store, lambda: prune(store, Retention(articles_days=9000, scores_days=9000), T0))
+    assert any("counted" in line for line in plan)
     assert not scans(store, plan), "\n".join(plan)
 
 
