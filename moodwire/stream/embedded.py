@@ -142,9 +142,10 @@ class EmbeddedLog:
         database = self.topic_database(topic)
         with _transaction(database, topic):
             database.execute(
-                "DELETE FROM records WHERE position < ? AND position <= "
-                "(SELECT coalesce(max(position), 0) FROM records WHERE at < ?)",
-                (consumed, now - self._retention_s),
+                # Up to the first that is young: what is kept is not gone through, nobody can append meanwhile.
+                "DELETE FROM records WHERE position < min(?, coalesce("
+                "(SELECT position FROM records WHERE at >= ? ORDER BY position LIMIT 1), ?))",
+                (consumed, now - self._retention_s, consumed),
             )
 
     def _database(self, name: str, script: str) -> sqlite3.Connection:

@@ -206,6 +206,17 @@ def test_retention_keeps_what_a_group_has_not_read(tmp_path: Path) -> None:
     assert [m.value for m in everything(fresh, "t", "other")] == [b"b", b"c", b"d"]
 
 
+def test_what_is_read_and_young_is_kept(tmp_path: Path) -> None:
+    log = EmbeddedLog(tmp_path, retention_s=60)
+    log.append("t", [("k", name, None) for name in (b"a", b"b", b"c")])
+    log.topic_database("t").execute("UPDATE records SET at = at - 100 WHERE position <= 2")
+    with log.consumer("t", "g") as consumer:
+        consumer.commit({0: consumer.poll(3, timeout_s=1)[-1].offset + 1})
+    fresh = EmbeddedLog(tmp_path, retention_s=60)
+    fresh.append("t", [("k", b"d", None)])
+    assert [m.value for m in everything(fresh, "t", "other")] == [b"c", b"d"]
+
+
 def test_a_new_topic_may_be_opened_by_several_at_once(tmp_path: Path) -> None:
     """SQLite itself would not wait for another who is just making the file."""
     log = EmbeddedLog(tmp_path)
