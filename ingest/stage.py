@@ -32,6 +32,7 @@ NAME = "ingest"
 WORKERS = 8
 PAUSE_S = 0.25
 PRUNE_EVERY = timedelta(hours=1)
+PRUNED_AT_ONCE, PRUNE_AGAIN = 20_000, timedelta(seconds=5)  # where much is old, news and other stages have their turns
 LOOK_EVERY = timedelta(minutes=1)  # at which sources are silent
 
 
@@ -60,8 +61,8 @@ def run(context: Context, pool: Executor | None = None) -> None:
                 host = host_of(source.url) or source.url
                 if host not in running and len(running) < WORKERS:
                     running[host] = pool.submit(take, context, fetcher, stories, source)
-            while drain(context.store, context.log):
-                pass
+            while not context.stop.is_set() and drain(context.store, context.log):
+                context.pulse.beat()  # there may be much, after an outage of the log
             if now >= next_beat:
                 send_heartbeat(context, now, replayed=False)
                 next_beat = now + tick
@@ -69,8 +70,8 @@ def run(context: Context, pool: Executor | None = None) -> None:
                 look_for_silence(context, now)
                 next_look = now + LOOK_EVERY
             if now >= next_prune:
-                prune(context.store, context.settings.retention, now)
-                next_prune = now + PRUNE_EVERY
+                gone = prune(context.store, context.settings.retention, now, PRUNED_AT_ONCE)
+                next_prune = now + (PRUNE_AGAIN if max(gone.values()) >= PRUNED_AT_ONCE else PRUNE_EVERY)
             context.pulse.beat()
             context.stop.wait(PAUSE_S)
     finally:

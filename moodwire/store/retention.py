@@ -1,5 +1,6 @@
 """Dropping what is older than the configuration keeps."""
 
+import sys
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -13,8 +14,11 @@ from moodwire.store.windows import ROLLUPS_S
 CHUNK = 5_000  # rows a transaction, so that no stage waits long
 
 
-def prune(store: Store, keep: Retention, now: datetime) -> dict[str, int]:
-    """Delete articles, scores and windows by their age; returns rows deleted by table."""
+def prune(store: Store, keep: Retention, now: datetime, most: int = sys.maxsize) -> dict[str, int]:
+    """Delete articles, scores and windows by their age; returns rows deleted by table.
+
+    most: of a table at once, whole months aside; where so many went there may be more.
+    """
     articles = now - timedelta(days=keep.articles_days)
     scores = now - timedelta(days=keep.scores_days)
     # An old item that a feed still lists would else come in anew each time.
@@ -39,10 +43,10 @@ def prune(store: Store, keep: Retention, now: datetime) -> dict[str, int]:
                 if timescale.is_hypertable(connection, table.name):
                     timescale.drop(connection, table.name, limit)
                 dropped = partitions.drop_before(connection, table, limit, old)
-        deleted[table.name] = dropped + _delete(store, table, old)
+        deleted[table.name] = dropped + _delete(store, table, old, most)
     if not store.sqlite:  # known for as long as anything of it is kept
         r, limit = partitions.registry.c, min(articles, scores)
-        _delete(store, partitions.registry, sa.and_(r.published_at < limit, r.seen_at < limit))
+        _delete(store, partitions.registry, sa.and_(r.published_at < limit, r.seen_at < limit), most)
     return deleted
 
 
@@ -57,13 +61,16 @@ def _series() -> sa.Select[tuple[str]]:
     return sa.select(names.c.name).where(names.c.name.is_not(None))
 
 
-def _delete(store: Store, table: sa.Table, old: sa.ColumnElement[bool]) -> int:
+def _delete(store: Store, table: sa.Table, old: sa.ColumnElement[bool], most: int) -> int:
     keys = list(table.primary_key)
-    some = sa.delete(table).where(sa.tuple_(*keys).in_(sa.select(*keys).where(old).limit(CHUNK)))
+    some = sa.select(*keys).where(old).limit(sa.bindparam("size"))
+    delete = sa.delete(table).where(sa.tuple_(*keys).in_(some))
     deleted = 0
-    while True:
+    while deleted < most:
+        size = min(CHUNK, most - deleted)
         with store.write() as connection:
-            count = connection.execute(some).rowcount
+            count = connection.execute(delete, {"size": size}).rowcount
         deleted += count
-        if count < CHUNK:
-            return deleted
+        if count < size:
+            break
+    return deleted

@@ -18,3 +18,12 @@ def test_only_what_is_older_than_its_table_keeps_goes(tmp_path: Path, kind: str)
     assert {table: rows for table, rows in deleted.items() if rows} == {"scores": 2, "counted": 2}
     assert prune(store, Retention(scores_days=1.5), T0)["scores"] == 0
     store.close()
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_no_more_goes_at_once_than_is_said(tmp_path: Path, kind: str) -> None:
+    store = context(tmp_path, kind=kind).store
+    store_scores(store, [scored(number, -86_400.0 * 3 - number) for number in range(10)], timedelta(hours=2))
+    gone = [prune(store, Retention(scores_days=1.5), T0, most=4)["scores"] for _ in range(4)]
+    assert gone == [4, 4, 2, 0]
+    store.close()
