@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +20,7 @@ FIRST_PAUSE_S = 0.2
 LAST_PAUSE_S = 30.0
 STEADY_S = 60.0  # alive this long: the next fall counts as the first
 STOP_S = 10.0
+LOG_BYTES = 20_000_000  # a stage's log; the one before it is kept
 FATAL = {2: "the configuration", 4: "the model", 7: "the port"}  # exit codes that starting again does not mend
 
 
@@ -80,6 +83,7 @@ class Supervisor:
         """Start again what has fallen. Raises StageFailed where starting again does not help."""
         now = time.monotonic()
         for stage, process in list(self._processes.items()):
+            self._turn(self._log(stage))
             code = process.poll()
             if code is None:
                 continue
@@ -117,6 +121,13 @@ class Supervisor:
 
     def _log(self, stage: str) -> Path:
         return self._place.data / "logs" / f"{stage}.log"
+
+    def _turn(self, log: Path) -> None:
+        """Begin a long log anew. Its content moves, not the file: the stage holds that open, to append."""
+        with suppress(FileNotFoundError):  # whoever took it away
+            if log.stat().st_size > LOG_BYTES:
+                shutil.copyfile(log, log.with_suffix(".log.1"))
+                os.truncate(log, 0)
 
     def _start(self, stage: str) -> None:
         with self._log(stage).open("ab") as output:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cli import supervisor
 from cli.supervisor import StageFailed, Supervisor, lock, pause
 from moodwire.errors import AlreadyRunning
 from moodwire.settings import Place
@@ -54,6 +55,18 @@ def watch(supervisor: Supervisor, until: object) -> None:
 
 def test_pauses_double_up_to_half_a_minute() -> None:
     assert [pause(falls) for falls in range(1, 10)] == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0]
+
+
+def test_a_long_log_is_begun_anew_and_the_one_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LOG_BYTES", 1000)
+    writes = "import time\nfor n in range(10**9): print(n, flush=True); time.sleep(.001)"
+    log, before = (tmp_path / "logs" / name for name in ("one.log", "one.log.1"))
+    with Supervisor(Place(tmp_path, None), {"one": code(writes)}) as supervised:
+        watch(supervised, lambda: before.exists() and log.stat().st_size > 0)
+    kept = before.read_text().splitlines()
+    assert len(before.read_bytes()) > 1000
+    assert kept == [str(number) for number in range(int(kept[0]), int(kept[0]) + len(kept))]
+    assert int(log.read_text().splitlines()[0]) > int(kept[-1])
 
 
 def test_stages_stop_in_the_order_of_the_flow(tmp_path: Path) -> None:
