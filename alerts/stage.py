@@ -15,7 +15,7 @@ from alerts.detect import Peak
 from alerts.evidence import ends_when, telling_words
 from alerts.plain import Found, PlainWatch, Story
 from alerts.watch import Change, Learnt, Watch
-from moodwire.records import EPOCH, Alert, Tick, Window, encode, from_seconds, seconds
+from moodwire.records import EPOCH, Alert, AnyRecord, Tick, Window, WindowBatch, encode, from_seconds, seconds
 from moodwire.settings import AnyStoryRule, ArticleRule, Rule, Settings, SilenceRule
 from moodwire.stage import Context, Taken, consume
 from moodwire.store.commands import JOIN_S
@@ -79,12 +79,12 @@ def _handle(context: Context, desk: Desk, batch: Sequence[Taken], notify_replaye
     finished: dict[int, int] = {}
     last: Tick | None = None
     for message, record in batch:
-        if isinstance(record, Window):
-            count = Count(record.fresh_stories, record.fresh_negative)
-            desk.watch.take(record.series, seconds(record.start), count, record.revision)
-            if record.fresh_stories or record.articles > record.stories:  # a copy, too, may be what it waits for
-                desk.plain.take(record.series)
-        elif isinstance(record, Tick):
+        for window in _windows(record):
+            count = Count(window.fresh_stories, window.fresh_negative)
+            desk.watch.take(window.series, seconds(window.start), count, window.revision)
+            if window.fresh_stories or window.articles > window.stories:  # a copy, too, may be what it waits for
+                desk.plain.take(window.series)
+        if isinstance(record, Tick):
             at_s = seconds(record.at)
             if desk.watch.last_s is None or at_s > desk.watch.last_s:
                 last = record
@@ -98,6 +98,12 @@ def _handle(context: Context, desk: Desk, batch: Sequence[Taken], notify_replaye
             _append(context)
     context.pulse.note = f"{desk.watch.size()} counts in memory"
     return finished
+
+
+def _windows(record: AnyRecord) -> tuple[Window, ...]:
+    if isinstance(record, WindowBatch):
+        return record.windows
+    return (record,) if isinstance(record, Window) else ()  # those were sent one by one once
 
 
 def _plain(context: Context, plain: PlainWatch, tick: Tick) -> list[Found]:

@@ -1,8 +1,8 @@
 """The records that flow between stages: frozen, JSON on the wire, validated on the way in.
 
-Topic `articles` carries Article and Heartbeat, `scored` carries Scored and Heartbeat, `windows` carries Window and
-Tick, `alerts` carries Alert, `dead_letters` carries DeadLetter. Times are in UTC. A schema change only adds optional
-fields.
+Topic `articles` carries Article and Heartbeat, `scored` carries Scored and Heartbeat, `windows` carries WindowBatch
+(once Window, which is still read) and Tick, `alerts` carries Alert, `dead_letters` carries DeadLetter. Times are in
+UTC. A schema change only adds optional fields.
 """
 
 import re
@@ -142,6 +142,12 @@ class Window(Record, frozen=True, kw_only=True, tag="window"):
         return self.score_sum_e4 / self.stories / 1e4 if self.stories else None
 
 
+class WindowBatch(Record, frozen=True, kw_only=True, tag="windows"):
+    """Windows in the order in which they changed. Together, for what a log costs goes by the record."""
+
+    windows: tuple[Window, ...]
+
+
 class Tick(Record, frozen=True, kw_only=True, tag="tick"):
     """Made by trends from the watermark: every article seen before `at` is in the windows before this record."""
 
@@ -215,7 +221,7 @@ class DeadLetter(Record, frozen=True, kw_only=True, tag="dead_letter"):
     excerpt: str = ""  # at most 2 KB of it, undecodable bytes escaped
 
 
-AnyRecord = Article | Heartbeat | Scored | Window | Tick | Alert | DeadLetter
+AnyRecord = Article | Heartbeat | Scored | Window | WindowBatch | Tick | Alert | DeadLetter
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _encoder = msgspec.json.Encoder()

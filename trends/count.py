@@ -4,8 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
-from moodwire.records import WINDOW_S, Heartbeat, Scored, Tick, Window, floor_time
+from moodwire.records import WINDOW_S, Heartbeat, Scored, Tick, Window, WindowBatch, floor_time
 from moodwire.store.windows import Counted, Key, Totals, window_of
+
+MOST_TOGETHER = 50  # windows in a record: of 300 bytes each
 
 
 def add(totals: Totals, row: Counted) -> Totals:
@@ -89,3 +91,18 @@ def step(
                     changed[key] = None
             progress.consumed[record.partition] = record.offset
     yield from (window_of(key, totals[key]) for key in changed)
+
+
+def together(out: Iterable[Window | Tick]) -> Iterator[WindowBatch | Tick]:
+    """The same, for the log: the windows between two ticks in few records."""
+    held: list[Window] = []
+    for record in out:
+        if isinstance(record, Window):
+            held.append(record)
+        if held and (isinstance(record, Tick) or len(held) == MOST_TOGETHER):
+            yield WindowBatch(windows=tuple(held))
+            held = []
+        if isinstance(record, Tick):
+            yield record
+    if held:
+        yield WindowBatch(windows=tuple(held))

@@ -37,6 +37,7 @@ from moodwire.store.windows import (
     window_of,
 )
 from moodwire.stream.log import Message
+from trends.count import together
 
 NAME = "trends"
 COUNTED, MARKS = "counted", "marks"  # the job's topics
@@ -159,8 +160,7 @@ def keep(context: Context, job: "Job") -> None:
             found = {(row.series, row.start_s): row for row in map(_counted, messages) if row is not None}
             windows = settled(context.store, list(found.values()), parts)
             ticks = clockwork.due(time.monotonic())
-            rows = [(each.series, encode(each), 0) for each in windows]
-            context.log.append("windows", [*rows, *(("", encode(tick), 0) for tick in ticks)])
+            context.log.append("windows", [("", encode(record), 0) for record in together([*windows, *ticks])])
             if messages:
                 counts.commit({message.partition: message.offset + 1 for message in messages})
             if ticks:

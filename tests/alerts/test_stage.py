@@ -14,7 +14,7 @@ from alerts.desk import Desk
 from alerts.messages import Message, plain, subject
 from alerts.outbox import groups_of, route
 from moodwire.errors import BadInput
-from moodwire.records import WINDOW_S, Alert, Tick, Window, decode, floor_time
+from moodwire.records import WINDOW_S, Alert, Tick, Window, WindowBatch, decode, floor_time
 from moodwire.settings import (
     ArticleRule,
     Company,
@@ -97,7 +97,7 @@ class Flow:
         """Hand the stage what windows changed, and a tick; returns the alerts that came of it."""
         found = windows_counted(self.context.store, schema.counted.c.start < at(time))
         known = len(self.alerts())
-        records: list[Any] = [_window(*row) for row in found if row not in self.handed]
+        records: list[Any] = [WindowBatch(windows=tuple(_window(*row) for row in found if row not in self.handed))]
         self.handed.update(found)
         records.append(Tick(at=at(time), positions={"0": self.number}, replayed=replayed))
         batch = [Taken(Logged(0, n, "", b""), record) for n, record in enumerate(records)]

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moodwire.records import Heartbeat, Scored, Tick, Window, encode, floor_time
-from moodwire.stage import Taken
+from moodwire.records import Heartbeat, Scored, Tick, Window, WindowBatch, decode, encode, floor_time
+from moodwire.stage import Context, Taken
 from moodwire.store import queries
 from moodwire.store.scores import store_scores
+from moodwire.store.windows import Totals, window_of
 from moodwire.stream.log import Message
 from tests.helpers import after, context, scored
 from trends import stage
-from trends.count import Progress, step
+from trends.count import MOST_TOGETHER, Progress, step, together
 
 FRESH = timedelta(hours=2)
 
@@ -38,10 +39,20 @@ def run(folder: Path, records: list[Scored], cuts: list[int]) -> tuple[list[Wind
     frame = queries.windows(c.store)
     names = [name for name in Window.__struct_fields__ if name in frame.columns]
     stored = [Window(**dict(zip(names, row, strict=True))) for row in frame[names].itertuples(index=False, name=None)]
-    from moodwire.records import decode
+    return stored, told(c)
 
-    appended = [decode(message.value) for message in c.log.read("windows", 0, 100_000)]
-    return stored, [record for record in appended if isinstance(record, Window | Tick)]
+
+def told(c: Context) -> list[Window | Tick]:
+    """What was appended to `windows`, one by one."""
+    found: list[Window | Tick] = []
+    for message in c.log.records("windows"):
+        record = decode(message.value)
+        if isinstance(record, WindowBatch):
+            found += record.windows
+        else:
+            assert isinstance(record, Tick)
+            found.append(record)
+    return found
 
 
 def by_definition(records: list[Scored]) -> dict[tuple[str, object], tuple[int, ...]]:
@@ -139,3 +150,16 @@ def test_ticks_wait_for_the_slowest_partition() -> None:
     assert isinstance(tick, Tick)
     assert tick.at == after(6)
     assert list(step([(1, Heartbeat(at=after(7.9)))], progress, {}, [])) == []
+
+
+def test_the_windows_between_two_ticks_go_together_in_their_order() -> None:
+    windows = [window_of(("all", after(60 * number)), Totals(articles=1)) for number in range(MOST_TOGETHER + 3)]
+    first, second = (Tick(at=after(at), positions={}) for at in (60, 120))
+    out = [*windows[:2], first, second, *windows[2:]]
+    assert list(together(out)) == [
+        WindowBatch(windows=tuple(windows[:2])),
+        first,
+        second,
+        WindowBatch(windows=tuple(windows[2 : MOST_TOGETHER + 2])),
+        WindowBatch(windows=(windows[-1],)),
+    ]

@@ -147,6 +147,11 @@ def test_both_engines_count_the_same_and_bad_records_are_set_aside(by_flink: Con
     ]
 
 
+def job() -> psutil.Process:
+    """The newest process started here; the broker came before."""
+    return psutil.Process().children()[-1]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 def test_a_job_that_is_killed_goes_on(by_flink: Context, tmp_path: Path, seed: int) -> None:
@@ -156,11 +161,11 @@ def test_a_job_that_is_killed_goes_on(by_flink: Context, tmp_path: Path, seed: i
     for part in range(3):
         append(by_flink, records[part * 1000 : part * 1000 + 1000], rng)
         running = Running(by_flink)
+        until(lambda: job().children(), LIMIT_S)  # until it has its JVM only what the one before had sent is kept
         known = len(windows(by_flink))
         until(lambda known=known: len(windows(by_flink)) > known, LIMIT_S)  # type: ignore[misc]
-        (job,) = psutil.Process().children()[-1:]  # the broker came before
-        its_own = job.children(recursive=True)
-        job.send_signal(signal.SIGKILL)
+        its_own = job().children(recursive=True)
+        job().send_signal(signal.SIGKILL)
         running.end()
         assert its_own
         assert psutil.wait_procs(its_own, 10)[1] == []  # none is left to count beside the next

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moodwire.records import Heartbeat, Scored, Tick, Window, decode
+from moodwire.records import Heartbeat, Scored, Tick, Window
 from moodwire.stage import Finished, Taken
 from moodwire.store.scores import store_scores
 from moodwire.stream.log import Message, partition_of
 from tests.helpers import after, context
-from tests.trends.test_count import FRESH, at_ticks, made, records_of
+from tests.trends.test_count import FRESH, at_ticks, made, records_of, told
 from trends import merge as module
 from trends import stage
 from trends.merge import Merge
@@ -87,8 +87,7 @@ def seen_by_a_detector(
         taken = [Taken(Message(partition, offset, "k", b""), record) for partition, offset, record in batch]  # type: ignore[arg-type]
         done |= finished.positions([message for message, _ in taken], taken, handle(taken))
     assert done == {partition: len(part) for partition, part in enumerate(spread)}, "all is finished with in the end"
-    appended = [decode(message.value) for message in c.log.read("windows", 0, 100_000)]
-    found = at_ticks([record for record in appended if isinstance(record, Window | Tick)])
+    found = at_ticks(told(c))
     c.store.close()
     c.log.close()
     return found
