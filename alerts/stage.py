@@ -15,7 +15,7 @@ from alerts.detect import Peak
 from alerts.evidence import ends_when, telling_words
 from alerts.plain import Found, PlainWatch, Story
 from alerts.watch import Change, Learnt, Watch
-from moodwire.records import EPOCH, Alert, AnyRecord, Tick, Window, WindowBatch, encode, from_seconds, seconds
+from moodwire.records import EPOCH, Alert, Tick, Window, encode, from_seconds, one_by_one, seconds
 from moodwire.settings import AnyStoryRule, ArticleRule, Rule, Settings, SilenceRule
 from moodwire.stage import Context, Taken, consume
 from moodwire.store.commands import JOIN_S
@@ -33,6 +33,7 @@ from moodwire.store.sources import DAY_S, silent_sources
 from moodwire.store.windows import load_positions, save_positions
 
 NAME = STAGE
+MOST_RECORDS = 100  # at once: thousands of windows and ticks
 _APPENDED = "alerts:appended"
 _STATES = {"firing": "firing", "worse": "firing", "resolved": "resolved"}
 _CHANGES = {"firing": "fires", "worse": "worsens", "resolved": "over"}
@@ -63,7 +64,7 @@ def run(context: Context, notify_replayed: bool = False) -> None:
 
     tester = threading.Thread(target=trials.run, args=(context,), name="backtests", daemon=True)
     tester.start()
-    consume(context, "windows", NAME, handle)
+    consume(context, "windows", NAME, handle, MOST_RECORDS)
     tester.join(JOIN_S)
     sender.join(2 * outbox.JOIN_S)
 
@@ -78,32 +79,28 @@ def _handle(context: Context, desk: Desk, batch: Sequence[Taken], notify_replaye
     changes: list[tuple[Found, Tick]] = []
     finished: dict[int, int] = {}
     last: Tick | None = None
-    for message, record in batch:
-        for window in _windows(record):
-            count = Count(window.fresh_stories, window.fresh_negative)
-            desk.watch.take(window.series, seconds(window.start), count, window.revision)
-            if window.fresh_stories or window.articles > window.stories:  # a copy, too, may be what it waits for
-                desk.plain.take(window.series)
-        if isinstance(record, Tick):
-            at_s = seconds(record.at)
-            if desk.watch.last_s is None or at_s > desk.watch.last_s:
-                last = record
-            changes += [(Found(change, None), record) for change in desk.watch.tick(at_s)]
-            changes += [(found, record) for found in _plain(context, desk.plain, record)]
-            # Windows behind the last tick are read again after a restart: it begins at that tick.
-            finished[message.partition] = message.offset + 1
+    for message, taken in batch:
+        records = one_by_one(taken)
+        for number, record in enumerate(records, start=1):
+            if isinstance(record, Window):
+                count = Count(record.fresh_stories, record.fresh_negative)
+                desk.watch.take(record.series, seconds(record.start), count, record.revision)
+                if record.fresh_stories or record.articles > record.stories:  # a copy, too, may be what it waits for
+                    desk.plain.take(record.series)
+            elif isinstance(record, Tick):
+                at_s = seconds(record.at)
+                if desk.watch.last_s is None or at_s > desk.watch.last_s:
+                    last = record
+                changes += [(Found(change, None), record) for change in desk.watch.tick(at_s)]
+                changes += [(found, record) for found in _plain(context, desk.plain, record)]
+                # Windows behind the last tick are read again after a restart: it begins at that tick.
+                finished[message.partition] = message.offset + (number == len(records))
     if last is not None:
         _write(context, desk, changes, last, notify_replayed)
         if changes:
             _append(context)
     context.pulse.note = f"{desk.watch.size()} counts in memory"
     return finished
-
-
-def _windows(record: AnyRecord) -> tuple[Window, ...]:
-    if isinstance(record, WindowBatch):
-        return record.windows
-    return (record,) if isinstance(record, Window) else ()  # those were sent one by one once
 
 
 def _plain(context: Context, plain: PlainWatch, tick: Tick) -> list[Found]:

@@ -93,7 +93,7 @@ def measure(folder: Path, server: str, options: argparse.Namespace) -> None:
     print(f"{len(records)} records of {sum(len(record.series) for record in records) / len(records):.1f} series each")
     count = len(records)
     one, rates = engine(folder / "one", server, records, "one-machine", 1), {}
-    rates["one-machine runner"] = rate(server, "one.windows", _of_tick, count)
+    rates["one-machine runner"] = rate(server, "one.windows", _of_stretch, count)
     for parallelism in (1, 2):
         name = f"flink{parallelism}"
         found = engine(folder / name, server, records, "flink", parallelism)
@@ -136,8 +136,9 @@ def rate(server: str, topic: str, positions_of: Callable[[dict[str, Any]], dict[
     return (last - first) / max(ended - began, 1e-3)
 
 
-def _of_tick(record: dict[str, Any]) -> dict[int, int]:
-    return {int(part): offset for part, offset in record.get("positions", {}).items()}
+def _of_stretch(stretch: dict[str, Any]) -> dict[int, int]:
+    ticks = [record for record in stretch["records"] if record["type"] == "tick"]
+    return {int(part): offset for part, offset in ticks[-1]["positions"].items()} if ticks else {}
 
 
 def _of_mark(mark: dict[str, Any]) -> dict[int, int]:

@@ -1,8 +1,8 @@
 """The records that flow between stages: frozen, JSON on the wire, validated on the way in.
 
-Topic `articles` carries Article and Heartbeat, `scored` carries Scored and Heartbeat, `windows` carries WindowBatch
-(once Window, which is still read) and Tick, `alerts` carries Alert, `dead_letters` carries DeadLetter. Times are in
-UTC. A schema change only adds optional fields.
+Topic `articles` carries Article and Heartbeat, `scored` carries Scored and Heartbeat, `windows` carries Stretch (once
+Window and Tick by themselves, which are still read), `alerts` carries Alert, `dead_letters` carries DeadLetter. Times
+are in UTC. A schema change only adds optional fields.
 """
 
 import re
@@ -142,18 +142,18 @@ class Window(Record, frozen=True, kw_only=True, tag="window"):
         return self.score_sum_e4 / self.stories / 1e4 if self.stories else None
 
 
-class WindowBatch(Record, frozen=True, kw_only=True, tag="windows"):
-    """Windows in the order in which they changed. Together, for what a log costs goes by the record."""
-
-    windows: tuple[Window, ...]
-
-
 class Tick(Record, frozen=True, kw_only=True, tag="tick"):
     """Made by trends from the watermark: every article seen before `at` is in the windows before this record."""
 
     at: Utc
     positions: dict[str, int]  # partition -> offset in `articles` consumed (inclusive); keys are strings in JSON
     replayed: bool = False
+
+
+class Stretch(Record, frozen=True, kw_only=True, tag="stretch"):
+    """Windows and ticks in their order. Many in a record, for what a log costs goes by the record."""
+
+    records: tuple[Window | Tick, ...]
 
 
 State = Literal["firing", "acknowledged", "resolved"]
@@ -221,7 +221,7 @@ class DeadLetter(Record, frozen=True, kw_only=True, tag="dead_letter"):
     excerpt: str = ""  # at most 2 KB of it, undecodable bytes escaped
 
 
-AnyRecord = Article | Heartbeat | Scored | Window | WindowBatch | Tick | Alert | DeadLetter
+AnyRecord = Article | Heartbeat | Scored | Window | Tick | Stretch | Alert | DeadLetter
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _encoder = msgspec.json.Encoder()
@@ -252,6 +252,11 @@ def decode(data: bytes) -> AnyRecord:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadInput(f"not a moodwire record: {error}") from error
+
+
+def one_by_one(record: AnyRecord) -> tuple[AnyRecord, ...]:
+    """What a stretch holds; another record is by itself."""
+    return record.records if isinstance(record, Stretch) else (record,)
 
 
 def micros(time: datetime) -> int:

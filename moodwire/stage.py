@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from moodwire.errors import BadInput, Rebalanced
-from moodwire.records import AnyRecord, Article, DeadLetter, Scored, Tick, decode, encode
+from moodwire.records import AnyRecord, Article, DeadLetter, Scored, Tick, decode, encode, one_by_one
 from moodwire.settings import Place, Settings
 from moodwire.store.db import Store
 from moodwire.store.health import Pulse
@@ -95,7 +95,7 @@ def _measured(context: Context, topic: str, messages: Sequence[Message]) -> Iter
 
 def _age(context: Context, taken: Sequence[Taken]) -> None:
     """Tells how old the oldest of a batch is; nothing of a replay, whose clock is another."""
-    for _, record in taken:
+    for record in (each for one in taken for each in one_by_one(one.record)):
         at = record.at if isinstance(record, Tick) else record.seen_at if isinstance(record, Article | Scored) else None
         if at is not None and not record.replayed:  # type: ignore[union-attr]
             context.pulse.metrics.age.observe(max((context.clock() - at).total_seconds(), 0.0))

@@ -1,13 +1,13 @@
 """From counted articles to windows and ticks: pure, integers only."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from moodwire.records import WINDOW_S, Heartbeat, Scored, Tick, Window, WindowBatch, floor_time
+from moodwire.records import WINDOW_S, Heartbeat, Scored, Stretch, Tick, Window, floor_time
 from moodwire.store.windows import Counted, Key, Totals, window_of
 
-MOST_TOGETHER = 50  # windows in a record: of 300 bytes each
+MOST_TOGETHER = 50  # windows and ticks in a record, of some 300 bytes each
 
 
 def add(totals: Totals, row: Counted) -> Totals:
@@ -93,16 +93,7 @@ def step(
     yield from (window_of(key, totals[key]) for key in changed)
 
 
-def together(out: Iterable[Window | Tick]) -> Iterator[WindowBatch | Tick]:
-    """The same, for the log: the windows between two ticks in few records."""
-    held: list[Window] = []
-    for record in out:
-        if isinstance(record, Window):
-            held.append(record)
-        if held and (isinstance(record, Tick) or len(held) == MOST_TOGETHER):
-            yield WindowBatch(windows=tuple(held))
-            held = []
-        if isinstance(record, Tick):
-            yield record
-    if held:
-        yield WindowBatch(windows=tuple(held))
+def stretches(out: Sequence[Window | Tick]) -> Iterator[Stretch]:
+    """The same, for the log."""
+    for at in range(0, len(out), MOST_TOGETHER):
+        yield Stretch(records=tuple(out[at : at + MOST_TOGETHER]))

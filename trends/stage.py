@@ -10,7 +10,7 @@ from moodwire.store.windows import (
     store_windows,
     totals_and_counted,
 )
-from trends.count import Progress, step, together
+from trends.count import Progress, step, stretches
 from trends.merge import Merge
 
 NAME = "trends"
@@ -48,7 +48,7 @@ def handler(
         newest = {(window.series, window.start): window for window in out if isinstance(window, Window)}
         store_windows(context.store, list(newest.values()))
         # One partition: windows and ticks keep one order.
-        context.log.append("windows", [("", encode(record), 0) for record in together(out)])
+        context.log.append("windows", [("", encode(record), 0) for record in stretches(out)])
         # After the append: a crash before this makes everything again, from the same positions.
         with context.store.write() as connection:
             save_positions(connection, NAME, progress.last_tick or EPOCH, progress.consumed)

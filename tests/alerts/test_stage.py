@@ -14,7 +14,7 @@ from alerts.desk import Desk
 from alerts.messages import Message, plain, subject
 from alerts.outbox import groups_of, route
 from moodwire.errors import BadInput
-from moodwire.records import WINDOW_S, Alert, Tick, Window, WindowBatch, decode, floor_time
+from moodwire.records import WINDOW_S, Alert, Stretch, Tick, Window, decode, floor_time
 from moodwire.settings import (
     ArticleRule,
     Company,
@@ -97,10 +97,10 @@ class Flow:
         """Hand the stage what windows changed, and a tick; returns the alerts that came of it."""
         found = windows_counted(self.context.store, schema.counted.c.start < at(time))
         known = len(self.alerts())
-        records: list[Any] = [WindowBatch(windows=tuple(_window(*row) for row in found if row not in self.handed))]
+        records: list[Any] = [_window(*row) for row in found if row not in self.handed]
         self.handed.update(found)
         records.append(Tick(at=at(time), positions={"0": self.number}, replayed=replayed))
-        batch = [Taken(Logged(0, n, "", b""), record) for n, record in enumerate(records)]
+        batch = [Taken(Logged(0, 0, "", b""), Stretch(records=tuple(records)))]
         stage._handle(self.context, self.desk, batch, notify_replayed=False)
         return self.alerts()[known:]
 
@@ -194,6 +194,18 @@ def test_an_alert_carries_its_evidence(surge: Flow) -> None:
     assert fired.course is not None
     assert sum(fired.course.negative) == 5
     assert fired.ends_when
+
+
+def test_what_stands_behind_the_last_tick_is_read_again(surge: Flow) -> None:
+    window, first, second = _window("all", at(0), 1, 1, 0), *(Tick(at=at(time), positions={}) for time in (500, 600))
+    for records, finished in (
+        ([window], {}),
+        ([window, first], {0: 8}),
+        ([first, second, window], {0: 7}),
+    ):
+        batch = [Taken(Logged(0, 7, "", b""), Stretch(records=tuple(records)))]
+        assert stage._handle(surge.context, surge.desk, batch, notify_replayed=False) == finished
+    assert stage._handle(surge.context, surge.desk, [Taken(Logged(0, 8, "", b""), second)], False) == {0: 9}
 
 
 def test_an_acknowledged_incident_is_told_and_repeated_no_more_and_survives_a_restart(surge: Flow) -> None:

@@ -9,15 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moodwire.records import Heartbeat, Scored, Tick, Window, WindowBatch, decode, encode, floor_time
+from moodwire.records import Heartbeat, Scored, Stretch, Tick, Window, decode, encode, floor_time
 from moodwire.stage import Context, Taken
 from moodwire.store import queries
 from moodwire.store.scores import store_scores
-from moodwire.store.windows import Totals, window_of
 from moodwire.stream.log import Message
 from tests.helpers import after, context, scored
 from trends import stage
-from trends.count import MOST_TOGETHER, Progress, step, together
+from trends.count import Progress, step
 
 FRESH = timedelta(hours=2)
 
@@ -47,11 +46,8 @@ def told(c: Context) -> list[Window | Tick]:
     found: list[Window | Tick] = []
     for message in c.log.records("windows"):
         record = decode(message.value)
-        if isinstance(record, WindowBatch):
-            found += record.windows
-        else:
-            assert isinstance(record, Tick)
-            found.append(record)
+        assert isinstance(record, Stretch)
+        found += record.records
     return found
 
 
@@ -150,16 +146,3 @@ def test_ticks_wait_for_the_slowest_partition() -> None:
     assert isinstance(tick, Tick)
     assert tick.at == after(6)
     assert list(step([(1, Heartbeat(at=after(7.9)))], progress, {}, [])) == []
-
-
-def test_the_windows_between_two_ticks_go_together_in_their_order() -> None:
-    windows = [window_of(("all", after(60 * number)), Totals(articles=1)) for number in range(MOST_TOGETHER + 3)]
-    first, second = (Tick(at=after(at), positions={}) for at in (60, 120))
-    out = [*windows[:2], first, second, *windows[2:]]
-    assert list(together(out)) == [
-        WindowBatch(windows=tuple(windows[:2])),
-        first,
-        second,
-        WindowBatch(windows=tuple(windows[2 : MOST_TOGETHER + 2])),
-        WindowBatch(windows=(windows[-1],)),
-    ]

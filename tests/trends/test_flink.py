@@ -22,6 +22,7 @@ from moodwire.store.scores import store_scores
 from moodwire.stream.log import Message
 from tests import services
 from tests.helpers import T0, after, context, kafka_log, placed, scored, until
+from tests.trends.test_count import told
 from trends import flink, stage
 from trends.flink import Clockwork, Counted, Mark
 
@@ -132,7 +133,7 @@ def test_both_engines_count_the_same_and_bad_records_are_set_aside(by_flink: Con
     append(by_flink, records, random.Random(2))
     end_of_news(by_flink, 9 * DAY)
     assert worked_off(by_flink) == by_one_machine(tmp_path / "one", records)
-    ticks = [record for m in by_flink.log.records("windows") if isinstance(record := decode(m.value), Tick)]
+    ticks = [record for record in told(by_flink) if isinstance(record, Tick)]
     assert [tick.at for tick in ticks] == sorted({tick.at for tick in ticks})
     assert ticks[-1].at == after(9 * DAY)
     assert ticks[-1].positions == {
