@@ -13,7 +13,7 @@ from typing import Any
 from dash import Dash, Input, Output, html, set_props
 from starlette.exceptions import HTTPException
 
-from dashboard import export, figures, frame, guard, login, shared
+from dashboard import export, frame, guard, login, shared
 from dashboard.api import app as api
 from dashboard.api import problems
 from dashboard.data import Data
@@ -71,7 +71,6 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
         clock=clock,
         policy=guard.policy(app.csp_hashes()),
     )
-    figures.warm()
     return app
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
 import pandas as pd
-import plotly.graph_objects as go
 from dash import dcc, html
 
 from dashboard import figures, person
@@ -65,7 +64,7 @@ def graph(id_: str, label: str, height: int = 300) -> Any:
     return html.Div(
         dcc.Graph(
             id=id_,
-            figure=figures.plain(go.Figure(), height).update_layout(xaxis_visible=False, yaxis_visible=False),
+            figure=figures.blank(height),
             config={"displaylogo": False, "displayModeBar": False, "scrollZoom": False},
             style={"height": "auto"},
         ),
