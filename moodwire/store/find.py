@@ -100,13 +100,14 @@ def course(
     label = rows.c.label
     query = sa.select(
         queries.bin_of(store, rows.c.start, freq_s).label("bin"),
-        sa.func.count().label("articles"),
-        sa.func.count().label("stories"),
-        *(sa.func.count().filter(label == value).label(name) for name, value in LABELS.items()),
-        sa.func.sum(rows.c.score_e4).label("score_sum_e4"),
-        sa.func.count().filter(label == -1, rows.c.fresh).label("fresh_negative"),
-    ).group_by("bin")
-    return queries.filled(queries.fetch(store, query), start, end, freq_s)
+        sa.func.count(),
+        sa.func.count(),
+        *(sa.func.count().filter(label == value) for value in LABELS.values()),
+        sa.func.sum(rows.c.score_e4),
+        sa.func.count().filter(label == -1, rows.c.fresh),
+    ).group_by("bin")  # what is counted: `queries.COUNTS`
+    with store.read() as connection:
+        return queries.filled(connection.execute(query), start, end, freq_s)
 
 
 class _Terms(NamedTuple):
