@@ -224,20 +224,6 @@ def shares(now: Sequence[float], before: Sequence[float]) -> Figure:
     )
 
 
-def sparkline(values: Sequence[float], width: int = 96, height: int = 20) -> str:
-    """An SVG path of scores in [-1, 1]; gaps where there is no value."""
-    if not values:
-        return ""
-    step = width / max(len(values) - 1, 1)
-    path, pen_up = [], True
-    for at, value in enumerate(values):
-        if value != value:
-            continue  # a gap is bridged: single points would not show
-        path.append(f"{'M' if pen_up else 'L'}{at * step:.1f} {height / 2 - value * (height / 2 - 2):.1f}")
-        pen_up = False
-    return "".join(path)
-
-
 def short(name: str, most: int = 18) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 

@@ -149,11 +149,8 @@ def series_link(series: str, names: Mapping[str, str], view: View) -> Any:
     return dcc.Link(pretty(series, names), href=series_path(series) + view.frame)
 
 
-def picked_span(selected: Mapping[str, Any] | None, view: View) -> Span | None:
-    """The part of a chart that was dragged over."""
-    span = (selected or {}).get("range", {}).get("x")
-    if not span:
-        return None
+def picked_span(span: Sequence[str], view: View) -> Span | None:
+    """The part of a chart that was dragged over, by its two ends on the chart's axis."""
     first, last = sorted(view.utc(str(time)) for time in span)
     return (first, last) if first < last else None
 

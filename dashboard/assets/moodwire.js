@@ -30,9 +30,16 @@ function go(e, href) {
   window.scrollTo(0, 0);
 }
 cells.Score = function (p) { return signed(p.value); };
+// A course of scores in hundredths; a gap is bridged: single points would not show.
 cells.Spark = function (p) {
-  return el("svg", { className: "course", width: 96, height: 20, role: "img", "aria-label": p.data.say },
-    el("path", { d: "M0 10H96", className: "spark-zero" }), el("path", { d: p.value || "", className: "spark" }));
+  var all = p.value || [], path = "", known = all.filter(function (v) { return v !== null; });
+  var say = function (v) { return (v < 0 ? "−" : v ? "+" : "") + Math.abs(v / 100).toFixed(2); };
+  all.forEach(function (v, at) {
+    if (v !== null) path += (path ? "L" : "M") + (96 * at / (all.length - 1 || 1)).toFixed(1) + " " + (10 - v * 0.08).toFixed(1);
+  });
+  return el("svg", { className: "course", width: 96, height: 20, role: "img",
+    "aria-label": known.length ? "from " + say(known[0]) + " to " + say(known[known.length - 1]) : "nothing" },
+  el("path", { d: "M0 10H96", className: "spark-zero" }), el("path", { d: path, className: "spark" }));
 };
 cells.Link = function (p) { return inside(p.data.href, p.value); };
 cells.Clock = function (p) { return p.data.clock; };
@@ -93,6 +100,20 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
         words.delete("also");
         (also || []).forEach(function (name) { words.append("also", name); });
       });
+    },
+    // To the stories of the series shown that also count for another.
+    cross: function (other) {
+      if (!other) return window.dash_clientside.no_update;
+      var series = decodeURIComponent(window.location.pathname.split("/")[2]), words = new URLSearchParams();
+      new URLSearchParams(window.location.search).forEach(function (value, name) {
+        if (/^(span|from|to|zone)$/.test(name)) words.append(name, value);
+      });
+      move("/series/" + encodeURIComponent(series === "all" ? other : series + "+" + other) + (words.size ? "?" + words : ""));
+      return window.dash_clientside.no_update;
+    },
+    // The ends of what was dragged over in a chart; a chart also tells when it is drawn, with nothing dragged over.
+    pick: function (selected) {
+      return (selected && selected.range && selected.range.x) || window.dash_clientside.no_update;
     },
     // The fields of the search, into the address, and back where the reader is not just typing.
     look: function (words, series, source, label) {

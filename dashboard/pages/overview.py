@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from dash import Dash, Input, Output, State, html, no_update
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
 
 from dashboard import figures
 from dashboard.data import Data
@@ -14,7 +14,6 @@ from dashboard.parts import (
     STORIES,
     download,
     empty,
-    figure,
     graph,
     grid,
     heading,
@@ -72,6 +71,7 @@ def layout(path: str, data: Data) -> Any:
         return None
     return [
         html.H1("The mood of the news", className="unseen"),
+        dcc.Store(id="picked"),
         html.Div(empty("Loading …"), id="now", className="lead"),
         html.Div(id="firing"),
         html.Div(
@@ -148,14 +148,21 @@ def register(app: Dash, data: Data) -> None:
         note = ["as they come · " if view.between is None else f"{view.name} · ", download("stories", view.search())]
         return story_rows(frame, view, now), note
 
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("moodwire", "pick"),
+        Output("picked", "data"),
+        Input("mood", "selectedData"),
+        prevent_initial_call=True,
+    )
+
     @app.callback(
         Output("where", "href", allow_duplicate=True),
-        Input("mood", "selectedData"),
+        Input("picked", "data"),
         State("where", "search"),
         prevent_initial_call=True,
     )
-    def picked(selected: dict[str, Any] | None, search: str | None) -> Any:
-        pick = picked_span(selected, parse(search))
+    def picked(span: list[str], search: str | None) -> Any:
+        pick = picked_span(span, parse(search))
         return no_update if pick is None else series_path("all") + parse(search).search(pick=pick)
 
 
@@ -188,17 +195,11 @@ def series_rows(
             "off": real(row.score - usual[row.series]) if row.series in usual else None,
             "stories": row.stories,
             "negative": row.negative,
-            "trend": figures.sparkline(row.trend),
-            "say": f"from {_say(row.trend)}",
+            "trend": [None if value != value else round(100 * value) for value in row.trend],
         }
         for row in table.itertuples()
         if row.stories
     ]
-
-
-def _say(trend: list[float]) -> str:
-    known = [value for value in trend if value == value]
-    return f"{figure(known[0])} to {figure(known[-1])}" if known else "nothing"
 
 
 def heat_of(table: pd.DataFrame, view: View, begin: datetime, end: datetime) -> Any:

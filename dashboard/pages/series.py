@@ -25,7 +25,7 @@ from dashboard.parts import (
     stories_grid,
     story_rows,
 )
-from dashboard.view import COMPARED, View, incident_path, parse, pretty, series_path
+from dashboard.view import COMPARED, View, incident_path, parse, pretty
 from moodwire.records import floor_time
 from moodwire.store import queries, watching
 from moodwire.store.detection import Expected, expected
@@ -61,6 +61,7 @@ def layout(path: str, data: Data) -> Any:
             ],
             className="choices",
         ),
+        dcc.Store(id="one-picked"),
         graph("one-mood", f"score and number of stories of {pretty(name, data.names)} over time"),
         html.Div(id="one-incidents"),
         html.H2(["Its stories", html.Small(id="one-note")]),
@@ -128,14 +129,21 @@ def register(app: Dash, data: Data) -> None:
         rows = story_rows(frame, view, now)
         return rows, note(name, view, len(rows))
 
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("moodwire", "pick"),
+        Output("one-picked", "data"),
+        Input("one-mood", "selectedData"),
+        prevent_initial_call=True,
+    )
+
     @app.callback(
         Output("where", "search", allow_duplicate=True),
-        Input("one-mood", "selectedData"),
+        Input("one-picked", "data"),
         State("where", "search"),
         prevent_initial_call=True,
     )
-    def picked(selected: dict[str, Any] | None, search: str | None) -> Any:
-        pick = picked_span(selected, parse(search))
+    def picked(span: list[str], search: str | None) -> Any:
+        pick = picked_span(span, parse(search))
         return no_update if pick is None else parse(search).search(pick=pick)
 
     @app.callback(
@@ -170,18 +178,12 @@ def register(app: Dash, data: Data) -> None:
         prevent_initial_call=True,
     )
 
-    @app.callback(
-        Output("where", "href", allow_duplicate=True),
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("moodwire", "cross"),
+        Output("shown", "data", allow_duplicate=True),
         Input("cross", "value"),
-        State("where", "pathname"),
-        State("where", "search"),
         prevent_initial_call=True,
     )
-    def cross(other: str | None, path: str | None, search: str | None) -> Any:
-        if not other:
-            return no_update
-        name = named(path)
-        return series_path(other if name == "all" else f"{name}+{other}") + parse(search).frame
 
 
 def alarm(data: Data, name: str, begin: datetime, end: datetime, freq_s: int, now: datetime) -> figures.Alarm | None:

@@ -1,6 +1,7 @@
 """The address says the whole view; figures and rows are made by pure functions of frames."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -51,7 +52,7 @@ VIEWS = st.builds(
 def test_an_address_gives_back_the_view(view: View) -> None:
     again = parse(view.search())
     if view.between is not None:  # then the span is of no account
-        view = View(**{**view.__dict__, "span": again.span})
+        view = replace(view, span=again.span)
     assert again == view
 
 
