@@ -10,7 +10,7 @@ import pandas as pd
 from dash import dcc, html
 
 from dashboard import figures, person
-from dashboard.view import Span, View, incident_path, pretty, series_path, story_path
+from dashboard.view import Span, View, incident_path, pretty, series_path
 from moodwire.records import Alert, Evidence
 
 STORIES = 60
@@ -166,21 +166,14 @@ def story_rows(frame: pd.DataFrame, view: View, now: datetime) -> list[dict[str,
             "score": real(row.score),
             "title": row.title,
             "url": row.url,
-            "topic": _link(f"topic:{row.topic}", row.topic.replace("-", " "), view) if row.topic else None,
-            "about": [
-                {**_link(f"entity:{entity['symbol']}", entity["symbol"], view), "score": entity["score"]}
-                for entity in row.entities[:4]
-            ],
+            "topic": row.topic,
+            "about": row.entities[:4],
             "copies": row.copies,
-            "why": story_path(row.id) + view.frame,
-            "source": _link(f"source:{row.source}", row.source, view),
+            "id": row.id,
+            "source": row.source,
         }
         for row in frame.itertuples()
     ]
-
-
-def _link(series: str, text: str, view: View) -> dict[str, Any]:
-    return {"text": text, "href": series_path(series) + view.frame}
 
 
 def incident_card(alert: Alert, names: Mapping[str, str], view: View, stories: int = 3) -> Any:

@@ -11,6 +11,14 @@ function signed(v) {
 function inside(href, text) {
   return el("a", { href: href, onClick: function (e) { go(e, href); } }, el("bdi", null, text));
 }
+// The address of a page about something, with the time range and zone that are looked at.
+function of(page, name) {
+  var words = new URLSearchParams();
+  new URLSearchParams(window.location.search).forEach(function (value, key) {
+    if (/^(span|from|to|zone)$/.test(key)) words.append(key, value);
+  });
+  return "/" + page + "/" + encodeURIComponent(name) + (words.size ? "?" + words : "");
+}
 // Changes what stands in the address after `?`, where that makes a difference.
 function put(change) {
   var words = new URLSearchParams(window.location.search), was = words.toString();
@@ -42,6 +50,7 @@ cells.Spark = function (p) {
   el("path", { d: "M0 10H96", className: "spark-zero" }), el("path", { d: path, className: "spark" }));
 };
 cells.Link = function (p) { return inside(p.data.href, p.value); };
+cells.Series = function (p) { return inside(of("series", p.data.key), p.value); };
 cells.Clock = function (p) { return p.data.clock; };
 cells.Lasted = function (p) { return p.data.say; };
 cells.Text = function (p) { return el("bdi", { title: (p.value || "").slice(0, 500) }, p.value); };
@@ -55,13 +64,13 @@ cells.State = function (p) {
 cells.Story = function (p) {
   var d = p.data, title = el("bdi", null, d.title), meta = [];
   var add = function (part) { if (meta.length) meta.push(" · "); meta.push(part); };
-  add(inside(d.source.href, d.source.text));
-  if (d.topic) add(inside(d.topic.href, d.topic.text));
+  add(inside(of("series", "source:" + d.source), d.source));
+  if (d.topic) add(inside(of("series", "topic:" + d.topic), d.topic.replace(/-/g, " ")));
   (d.about || []).forEach(function (a) {
-    add(el("span", null, inside(a.href, a.text), " ", signed(a.score)));
+    add(el("span", null, inside(of("series", "entity:" + a.symbol), a.symbol), " ", signed(a.score)));
   });
   if (d.copies > 1) add(d.copies + " copies");
-  add(inside(d.why, "why?"));
+  add(inside(of("story", d.id), "why?"));
   return el("div", { className: "story", title: d.title.slice(0, 500) },
     /^https?:\/\//.test(d.url || "")
       ? el("a", { href: d.url, target: "_blank", rel: "noopener noreferrer", className: "title" }, title)
@@ -104,11 +113,8 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
     // To the stories of the series shown that also count for another.
     cross: function (other) {
       if (!other) return window.dash_clientside.no_update;
-      var series = decodeURIComponent(window.location.pathname.split("/")[2]), words = new URLSearchParams();
-      new URLSearchParams(window.location.search).forEach(function (value, name) {
-        if (/^(span|from|to|zone)$/.test(name)) words.append(name, value);
-      });
-      move("/series/" + encodeURIComponent(series === "all" ? other : series + "+" + other) + (words.size ? "?" + words : ""));
+      var series = decodeURIComponent(window.location.pathname.split("/")[2]);
+      move(of("series", series === "all" ? other : series + "+" + other));
       return window.dash_clientside.no_update;
     },
     // The ends of what was dragged over in a chart; a chart also tells when it is drawn, with nothing dragged over.

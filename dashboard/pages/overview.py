@@ -1,5 +1,6 @@
 """The mood now: all news, topics over time, every series in a table, and the newest stories."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,7 +37,7 @@ COLUMNS = [
     {
         "field": "name",
         "headerName": "Series",
-        "cellRenderer": "Link",
+        "cellRenderer": "Series",
         "flex": 2,
         "minWidth": 150,
         "filter": True,
@@ -113,7 +114,7 @@ def register(app: Dash, data: Data) -> None:
     def overview(beat: str, search: str | None) -> Any:
         now, view = datetime.fromisoformat(beat), parse(search)
         begin, end = view.times(now)
-        table = data.ask_at(now, queries.overview, end, end - begin)
+        table = [*data.ask_at(now, queries.overview, end, end - begin).itertuples()]
         usual = data.usual(begin)
         course = data.ask_at(now, queries.mood, "all", begin, end, view.freq_s)
         incidents = data.ask_at(now, watching.incidents, None, begin, end, 50)
@@ -129,7 +130,7 @@ def register(app: Dash, data: Data) -> None:
                 events=events(incidents, view, data.names) if len(incidents) <= 6 else (),
                 height=300,
             ),
-            series_rows(table, usual, data.names, view),
+            series_rows(table, usual, data.names),
             heat_of(table, view, begin, end),
             ["click a head to sort, a name to look closer · ", download("overview", view.search())],
         )
@@ -166,28 +167,23 @@ def register(app: Dash, data: Data) -> None:
         return no_update if pick is None else series_path("all") + parse(search).search(pick=pick)
 
 
-def lead(table: pd.DataFrame, view: View, usual: float | None) -> list[Any]:
-    row = table[table["series"] == "all"]
-    if row.empty or not row.iloc[0]["stories"]:
+def lead(table: Sequence[Any], view: View, usual: float | None) -> list[Any]:
+    row = next((row for row in table if row.series == "all" and row.stories), None)
+    if row is None:
         return [empty(f"No stories, {view.name}. Choose a longer time above, or look at the page Health.")]
-    first = row.iloc[0]
-    share = first["negative"] / first["stories"]
     parts = [
-        number(signed(first["score"]), f"mood of all news, {view.name}"),
-        number(signed(first["change"]), "against as long before") if first["change"] == first["change"] else None,
-        number(signed(first["score"] - usual), "against two weeks") if usual is not None else None,
-        number(f"{first['stories']:,}", f"stories, {first['negative']:,} ({share:.0%}) negative"),
+        number(signed(row.score), f"mood of all news, {view.name}"),
+        number(signed(row.change), "against as long before") if row.change == row.change else None,
+        number(signed(row.score - usual), "against two weeks") if usual is not None else None,
+        number(f"{row.stories:,}", f"stories, {row.negative:,} ({row.negative / row.stories:.0%}) negative"),
     ]
     return [part for part in parts if part is not None]
 
 
-def series_rows(
-    table: pd.DataFrame, usual: dict[str, float], names: dict[str, str], view: View
-) -> list[dict[str, Any]]:
+def series_rows(table: Sequence[Any], usual: dict[str, float], names: dict[str, str]) -> list[dict[str, Any]]:
     return [
         {
             "key": row.series,
-            "href": series_path(row.series) + view.frame,
             "name": pretty(row.series, names),
             "kind": KINDS.get(row.series.partition(":")[0], ""),
             "score": real(row.score),
@@ -197,15 +193,15 @@ def series_rows(
             "negative": row.negative,
             "trend": [None if value != value else round(100 * value) for value in row.trend],
         }
-        for row in table.itertuples()
+        for row in table
         if row.stories
     ]
 
 
-def heat_of(table: pd.DataFrame, view: View, begin: datetime, end: datetime) -> Any:
-    topics = table[table["series"].str.startswith("topic:") & (table["stories"] > 0)]
-    topics = topics.sort_values("stories", ascending=False)
-    rows = [(row.series.removeprefix("topic:").replace("-", " "), row.trend) for row in topics.itertuples()]
+def heat_of(table: Sequence[Any], view: View, begin: datetime, end: datetime) -> Any:
+    topics = [row for row in table if row.series.startswith("topic:") and row.stories]
+    topics.sort(key=lambda row: -row.stories)
+    rows = [(row.series.removeprefix("topic:").replace("-", " "), row.trend) for row in topics]
     bins = len(rows[0][1]) if rows else 0
     return figures.heat(rows, [view.local(begin + (end - begin) * ((at + 0.5) / bins)) for at in range(bins)])
 

@@ -29,7 +29,7 @@ from dashboard.view import COMPARED, View, incident_path, parse, pretty
 from moodwire.records import floor_time
 from moodwire.store import queries, watching
 from moodwire.store.detection import Expected, expected
-from moodwire.store.find import Filter, course, find
+from moodwire.store.find import Filter, course, courses, find
 
 SHOWN = 300  # stories
 BEFORE = timedelta(days=1)  # what was last expected may be so old
@@ -91,27 +91,25 @@ def register(app: Dash, data: Data) -> None:
         name, view = named(path), parse(search)
         now = datetime.fromisoformat(beat)
         begin, end = view.times(now)
-        frame = _local(data.ask_at(now, course, name, begin, end, view.freq_s), view)
-        found = data.ask_at(now, watching.incidents, name, begin, end, 20)
+        found = data.ask_at(now, courses, (name, *view.also), begin, end, view.freq_s)
+        frame, *others = (_local(each, view) for each in found)
+        incidents = data.ask_at(now, watching.incidents, name, begin, end, 20)
         pick = (view.local(view.pick[0]), view.local(view.pick[1])) if view.pick else None
         revision = f"{name}{view.frame}"
         if view.also:
-            others = [
-                (pretty(also, data.names), _local(data.ask_at(now, course, also, begin, end, view.freq_s), view))
-                for also in view.also
-            ]
-            drawn = figures.compared([(pretty(name, data.names), frame), *others], revision, pick)
+            titles = [pretty(each, data.names) for each in (name, *view.also)]
+            drawn = figures.compared([*zip(titles, (frame, *others), strict=True)], revision, pick)
         else:
             late = data.ask_at(now, watching.revised, name, begin, end, view.freq_s)
             drawn = figures.course(
                 frame,
                 revision,
-                events=events(found, view, {}),
+                events=events(incidents, view, {}),
                 late=_local(late, view),
                 pick=pick,
                 alarm=alarm(data, name, begin, end, view.freq_s, now),
             )
-        return drawn, totals(frame, view, data.usual(begin, name).get(name)), listed(found, view)
+        return drawn, totals(frame, view, data.usual(begin, name).get(name)), listed(incidents, view)
 
     @app.callback(
         Output("one-stories", "rowData"),

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -108,6 +109,13 @@ def course(
     ).group_by("bin")  # what is counted: `queries.COUNTS`
     with store.read() as connection:
         return queries.filled(connection.execute(query), start, end, freq_s)
+
+
+def courses(store: Store, names: Sequence[str], start: datetime, end: datetime, freq_s: int) -> list[pd.DataFrame]:
+    """As `course`, of several series; those that windows are kept of by one question."""
+    kept = {name: Filter(name).counted[0] for name in names if Filter(name).is_window_series}
+    moods = queries.moods(store, set(kept.values()), start, end, freq_s)
+    return [moods[kept[name]] if name in kept else course(store, name, start, end, freq_s) for name in names]
 
 
 class _Terms(NamedTuple):
