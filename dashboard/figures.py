@@ -234,7 +234,7 @@ def plain(data: Sequence[Part], height: int, **layout: Any) -> Figure:
     grid = {"gridcolor": FAINT, "zerolinecolor": FAINT, "zerolinewidth": 2}
     for name in {"xaxis", "yaxis", *axes}:
         look = {"showgrid": False, "linecolor": FAINT} if name[0] == "x" else grid
-        layout[name] = {"automargin": True, **look, **axes.get(name, {})}
+        layout[name] = {"automargin": True, "ticks": "", **look, **axes.get(name, {})}
     return {
         "data": list(data),
         "layout": {
