@@ -376,6 +376,8 @@ def story_sums(
     found: dict[str, tuple[int, int]] = {}
     with store.read() as connection:
         for length, begin, until in parts:
+            if begin == until:
+                continue
             query = (
                 sa.select(w.series, sa.func.sum(w.stories), sa.func.sum(w.score_sum_e4))
                 .where(which, w.length_s == length, w.start >= begin, w.start < until)

@@ -1,0 +1,56 @@
+"""The frame comes with the page that is asked for, and with what its address says chosen."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from dashboard.app import build
+from tests.dashboard.site import SETTINGS
+from tests.helpers import context
+
+HOST = "http://127.0.0.1"
+
+
+def parts(component: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """All parts of a layout that have an id, by it."""
+    if isinstance(component, list):
+        for each in component:
+            parts(each, found)
+    elif isinstance(component, dict):
+        props = component.get("props", {})
+        if isinstance(props.get("id"), str):
+            found[props["id"]] = props
+        parts(props.get("children"), found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("address", "held", "span"),
+    [
+        ("/?span=7d", {"mood", "stories"}, "7d"),
+        ("/series/entity%3AX?also=all", {"one-mood", "one-stories"}, "24h"),
+        ("/series/all?from=2024-03-04T00:00:00Z&to=2024-03-05T00:00:00Z", {"one-mood"}, ""),
+        ("/nowhere", set(), "24h"),
+        (None, set(), "24h"),  # a browser that does not say: its page will ask
+    ],
+)
+def test_a_first_view_has_its_page(tmp_path: Path, address: str | None, held: set[str], span: str) -> None:
+    c = context(tmp_path, SETTINGS, lambda: datetime.now(UTC), "dashboard")
+    app = build(c.store, SETTINGS, c.clock)
+
+    async def ask() -> Any:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app.server), base_url=HOST) as client:
+            headers = {} if address is None else {"Referer": HOST + address}
+            return (await client.get("/_dash-layout", headers=headers)).json()
+
+    found = parts(asyncio.run(ask()), {})
+    assert held <= found.keys()
+    assert found["span"]["value"] == span
+    path, _, search = (address or "").partition("?")
+    assert found["where"].get("pathname") == (path or None)
+    assert found["where"].get("search") == (None if address is None else f"?{search}" if search else "")
+    assert bool(found["page"].get("children")) == (address is not None)
