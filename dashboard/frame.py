@@ -54,7 +54,7 @@ def layout(live: Live, path: str | None, search: str | None, page: Any) -> Any:
     return dmc.MantineProvider(
         [
             dcc.Location(id="where", refresh="callback-nav", pathname=path, search=search),
-            dcc.Store(id="beat", data=live.beat()),
+            dcc.Store(id="beat", data=live.first()),
             dcc.Store(id="shown"),
             dcc.Interval(id="quiet", interval=QUIET_S * 1000),
             html.A("To the page", href="#page", className="skip"),

@@ -1,4 +1,4 @@
-"""The frame comes with the page that is asked for, and with what its address says chosen."""
+"""The frame comes with the page that is asked for, and with what its address says chosen; what comes later is told."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from dashboard.app import build
-from tests.dashboard.site import SETTINGS
+from dashboard.live import Live
+from tests.dashboard.site import SETTINGS, add
 from tests.helpers import context
 
 HOST = "http://127.0.0.1"
@@ -54,3 +55,27 @@ def test_a_first_view_has_its_page(tmp_path: Path, address: str | None, held: se
     assert found["where"].get("pathname") == (path or None)
     assert found["where"].get("search") == (None if address is None else f"?{search}" if search else "")
     assert bool(found["page"].get("children")) == (address is not None)
+
+
+def test_a_page_is_told_of_what_came_after_it_and_not_of_what_it_has(tmp_path: Path) -> None:
+    c = context(tmp_path, SETTINGS, lambda: datetime.now(UTC), "dashboard")
+    live = Live(c.store, c.clock)
+
+    async def told(within_s: float) -> bool:
+        turns = live.turns()
+        try:
+            await asyncio.wait_for(anext(turns), within_s)
+        except TimeoutError:
+            return False
+        finally:
+            await turns.aclose()
+        return True
+
+    async def look() -> list[bool]:
+        add(c, 3, "Before")
+        live.first()
+        before = await told(0.5)
+        add(c, 2, "After")
+        return [before, await told(20)]
+
+    assert asyncio.run(look()) == [False, True]
