@@ -1,12 +1,15 @@
 """How soon the pages have their data, how soon a record is on the screen, and what fifty open pages cost.
 
-./run bench dashboard [--scores N] [--days D] [--postgres] [--visits N] [--seconds S] [--pages N] [--work DIR]
+./run bench dashboard [--scores N] [--days D] [--postgres | --store ADDRESS] [--visits N] [--seconds S] [--pages N]
+                      [--work DIR]
 
-Fills a store with two years of invented news (5 million scores unless told otherwise; kept in DIR, and not made again),
-serves it by the dashboard's own stage in a process of its own, and looks at it with headless Chromium:
-1. each page is visited with spans that nobody asked for before: the time of each request for data, by page;
-2. twenty articles a second are written as the stages write them: from the commit to the drawn row, in an open overview;
-3. so many pages' requests are sent at each beat, as their browsers would: the server's CPU, memory and answers.
+Fills a store with two years of invented news (5 million scores unless told otherwise; kept in DIR or at ADDRESS, and
+not made again), serves it by the dashboard's own stage in a process of its own, and looks at it with headless Chromium:
+1. the overview of another store, of a day and 2,000 scores: from the click until all of it is drawn, with nothing in
+   the browser's cache and with the page's own files there;
+2. each page is visited with spans that nobody asked for before: the time of each request for data, by page;
+3. twenty articles a second are written as the stages write them: from the commit to the drawn row, in an open overview;
+4. so many pages' requests are sent at each beat, as their browsers would: the server's CPU, memory and answers.
 Prints Markdown.
 """
 
@@ -53,6 +56,7 @@ from moodwire.stream.embedded import EmbeddedLog
 from trends.count import Totals, window_of
 
 RATE = 20  # articles a second
+SMALL = 2_000  # scores, of a first view
 SHOWN_AT_ONCE = 5  # articles of one moment, of which the first stand on top
 SETTINGS = Settings(
     dashboard=Dashboard(port=0),
@@ -69,6 +73,7 @@ def main() -> None:
     parser.add_argument("--scores", type=int, default=5_000_000)
     parser.add_argument("--days", type=float, default=730, help="that they are spread over")
     parser.add_argument("--postgres", action="store_true", help="a PostgreSQL of its own, instead of SQLite")
+    parser.add_argument("--store", metavar="ADDRESS", help="a store of one's own, filled where it is empty")
     parser.add_argument("--visits", type=int, default=20, help="of each page")
     parser.add_argument("--seconds", type=float, default=30, help="of live news")
     parser.add_argument("--pages", type=int, default=50)
@@ -88,6 +93,12 @@ def main() -> None:
     took = time.monotonic() - began
     print(f"{kind}, {options.scores:,} scores over {options.days:g} days (filled in {took:.0f} s); ", end="")
     print(f"{os.cpu_count()} cores, load {load:.1f} before\n", flush=True)
+    small = Store(f"sqlite:///{options.work / f'{SMALL}-1.db'}")
+    small.upgrade()
+    if years.newest(small) is None:
+        years.fill(small, SMALL, datetime.now(UTC), timedelta(days=1))
+    with served(small, options.work) as (url, _), browser() as chrome:
+        first_view(chrome, url, options.visits)
     with served(store, options.work) as (url, process), browser() as chrome:
         pages(chrome, url, options.visits, options.days)
         pixels(chrome, url, store, options.seconds)
@@ -95,7 +106,9 @@ def main() -> None:
 
 
 def opened(options: argparse.Namespace) -> Store:
-    if options.postgres:
+    if options.store:
+        store = Store(options.store)
+    elif options.postgres:
         from tests import services
 
         store = Store(services.postgres().database())
@@ -171,6 +184,30 @@ def address(page: str, rng: random.Random, past_days: float) -> str:
         "health": "/health",
         "story": f"/story/n{rng.randrange(1000)}",
     }[page]
+
+
+def first_view(chrome: Chrome, url: str, visits: int) -> None:
+    """From the click until the figures and the first rows of the tables of an overview are drawn."""
+    parts = ("#now .number", "#mood .trace", "#heat .heatmaplayer image", "#series .ag-row", "#stories .ag-row")
+    look = f"""window.seen = null;
+      (function look() {{
+        if ({json.dumps(parts)}.every(part => document.querySelector(part))) window.seen = performance.now();
+        else requestAnimationFrame(look);
+      }})();"""
+    chrome.execute_cdp_cmd("Page.enable", {})
+    chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": look})
+    for cached in (False, True):
+        took = []
+        for visit in range(visits + 1):
+            chrome.get("about:blank")
+            if not cached:
+                chrome.execute_cdp_cmd("Network.clearBrowserCache", {})
+            time.sleep(1)  # the browser and the server are done with the page before
+            chrome.get(url)
+            WebDriverWait(chrome, 60, 0.1).until(lambda d: d.execute_script("return window.seen"))
+            took += [chrome.execute_script("return window.seen")] if visit else []
+        print(f"first view of {SMALL:,} scores, {'files cached' if cached else 'nothing cached'}: ", end="")
+        print(f"p50 {np.percentile(took, 50):.0f} ms, p95 {np.percentile(took, 95):.0f} ms\n", flush=True)
 
 
 def pages(chrome: Chrome, url: str, visits: int, days: float) -> None:

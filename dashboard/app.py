@@ -9,11 +9,12 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dash import Dash, Input, Output, html, set_props
 from starlette.exceptions import HTTPException
 
-from dashboard import export, figures, frame, guard, login, shared
+from dashboard import export, frame, guard, login, shared
 from dashboard.api import app as api
 from dashboard.api import problems
 from dashboard.data import Data
@@ -43,17 +44,25 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
     app.index_string = app.index_string.replace("<html>", '<html lang="en">')
     data = Data(store, settings, clock)
     live = Live(store, clock)
-    app.layout = lambda: frame.layout(live)
-    frame.register(app, data, live)
 
-    @app.callback(Output("page", "children"), Input("where", "pathname"))
-    def show(path: str | None) -> Any:
+    @app.callback(Output("page", "children"), Input("where", "pathname"), prevent_initial_call=True)
+    def show(path: str) -> Any:
         for page in PAGES:
-            shown = page.layout(path or "/", data)
+            shown = page.layout(path, data)
             if shown is not None:
                 return shown
         return [html.H1("No such page"), empty(f"There is no page {path}. The pages are named above.")]
 
+    def layout() -> Any:
+        # It is the page's own script that asks, and a browser says for which page.
+        asking = app.backend.request_adapter().headers.get("referer") if app.backend.has_request_context() else None
+        if asking is None:  # then the page tells where it is
+            return frame.layout(live, None, None, None)
+        where = urlsplit(asking)
+        return frame.layout(live, where.path, f"?{where.query}" if where.query else "", show(where.path))
+
+    app.layout = layout
+    frame.register(app, data, live)
     for page in PAGES:
         page.register(app, data)
     app.server.include_router(export.router(data))
@@ -71,7 +80,6 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
         clock=clock,
         policy=guard.policy(app.csp_hashes()),
     )
-    figures.warm()
     return app
 
 

@@ -61,6 +61,6 @@ class Data:
         return answer.result()
 
     def usual(self, start: datetime, series: str | None = None) -> dict[str, float]:
-        """By series, or of one: its mean score in the two weeks before `start`, to ten minutes."""
-        end = floor_time(start, 600)
+        """By series, or of one: its mean score in the two weeks before the day of `start`: asked for once a day."""
+        end = floor_time(start, 86_400)
         return self.ask(watching.usual, end - USUAL, end, series)

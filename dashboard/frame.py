@@ -46,24 +46,31 @@ def in_thread(callback: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def layout(live: Live) -> Any:
+def layout(live: Live, path: str | None, search: str | None, page: Any) -> Any:
+    """The frame, and in it the page at a path with what stands behind it, where these are known: so the browser asks
+    for the page's data at once, and not first for the frame's and the page's parts.
+    """
+    view = parse(search)
     return dmc.MantineProvider(
         [
-            dcc.Location(id="where", refresh="callback-nav"),
-            dcc.Store(id="beat", data=live.beat()),
+            dcc.Location(id="where", refresh="callback-nav", pathname=path, search=search),
+            dcc.Store(id="beat", data=live.first()),
             dcc.Store(id="shown"),
             dcc.Interval(id="quiet", interval=QUIET_S * 1000),
             html.A("To the page", href="#page", className="skip"),
             html.Header(
                 [
                     html.Div(dcc.Link("moodwire", href="/"), className="brand"),
-                    html.Nav(id="nav", **called("pages")),
+                    html.Nav(nav(path or "/", view), id="nav", **called("pages")),
                     html.Div(
                         [
-                            dmc.SegmentedControl(id="span", data=[*SPANS], size="xs", **called("time range")),
+                            dmc.SegmentedControl(
+                                id="span", data=[*SPANS], value=_span(view), size="xs", **called("time range")
+                            ),
                             dmc.Select(
                                 id="zone",
                                 data=sorted(ZONES),
+                                value=view.zone,
                                 searchable=True,
                                 allowDeselect=False,
                                 size="xs",
@@ -85,14 +92,14 @@ def layout(live: Live) -> Any:
                     ),
                 ]
             ),
-            html.Div(id="between"),
+            html.Div(between(view), id="between"),
             html.Div(id="trouble", role="alert"),
             html.Div(
                 ["No news of the server: what you see is old. ", html.A("Load the page again", href="")],
                 id="stale",
                 hidden=True,
             ),
-            html.Main(id="page", tabIndex=-1),
+            html.Main(page, id="page", tabIndex=-1),
             html.Footer(id="health-line"),
         ],
         theme=THEME,
@@ -130,10 +137,11 @@ def register(app: Dash, data: Data, live: Live) -> None:
         Output("between", "children"),
         Input("where", "search"),
         Input("where", "pathname"),
+        prevent_initial_call=True,
     )
     def chosen(search: str | None, path: str | None) -> Any:
         view = parse(search)
-        return "" if view.between else view.span, view.zone, nav(path or "/", view), between(view)
+        return _span(view), view.zone, nav(path or "/", view), between(view)
 
     app.callback(websocket=True, persistent=True)(live.tell)
 
@@ -146,6 +154,11 @@ def register(app: Dash, data: Data, live: Live) -> None:
     def health(beat: str) -> Any:
         at = datetime.fromisoformat(beat)
         return data.ask(_health, at)
+
+
+def _span(view: View) -> str:
+    """As chosen."""
+    return "" if view.between else view.span
 
 
 def nav(path: str, view: View) -> list[Any]:

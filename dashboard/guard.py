@@ -140,6 +140,9 @@ class Guard:
                     headers.setdefault(name, value)
                 if needs_login(self._settings) and not asked.path.startswith(("/assets/", "/_dash-component")):
                     headers.setdefault("Cache-Control", "no-store")
+                if message["status"] == 200 and asked.path.startswith("/assets/") and "?m=" in asked.where:
+                    # A changed file has another address.
+                    headers.setdefault("Cache-Control", "public, max-age=31536000, immutable")
             await send(message)
 
         answer = await self._refused(asked)

@@ -52,6 +52,13 @@ class Live:
             self._at = self._clock()
         return self._at.isoformat()
 
+    def first(self) -> str:
+        """The beat that a page begins with. What changes from now on is told; what was there before, it asks for."""
+        if self._task is None or self._task.done():
+            with contextlib.suppress(MoodwireError):
+                self._mark = mark(self._store)
+        return self.beat()
+
     def now(self) -> datetime:
         """The time of the present beat."""
         self.beat()

@@ -7,11 +7,10 @@ from typing import Any
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
 import pandas as pd
-import plotly.graph_objects as go
 from dash import dcc, html
 
 from dashboard import figures, person
-from dashboard.view import Span, View, incident_path, pretty, series_path, story_path
+from dashboard.view import Span, View, incident_path, pretty, series_path
 from moodwire.records import Alert, Evidence
 
 STORIES = 60
@@ -65,7 +64,7 @@ def graph(id_: str, label: str, height: int = 300) -> Any:
     return html.Div(
         dcc.Graph(
             id=id_,
-            figure=figures.plain(go.Figure(), height).update_layout(xaxis_visible=False, yaxis_visible=False),
+            figure=figures.blank(height),
             config={"displaylogo": False, "displayModeBar": False, "scrollZoom": False},
             style={"height": "auto"},
         ),
@@ -150,11 +149,8 @@ def series_link(series: str, names: Mapping[str, str], view: View) -> Any:
     return dcc.Link(pretty(series, names), href=series_path(series) + view.frame)
 
 
-def picked_span(selected: Mapping[str, Any] | None, view: View) -> Span | None:
-    """The part of a chart that was dragged over."""
-    span = (selected or {}).get("range", {}).get("x")
-    if not span:
-        return None
+def picked_span(span: Sequence[str], view: View) -> Span | None:
+    """The part of a chart that was dragged over, by its two ends on the chart's axis."""
     first, last = sorted(view.utc(str(time)) for time in span)
     return (first, last) if first < last else None
 
@@ -170,21 +166,14 @@ def story_rows(frame: pd.DataFrame, view: View, now: datetime) -> list[dict[str,
             "score": real(row.score),
             "title": row.title,
             "url": row.url,
-            "topic": _link(f"topic:{row.topic}", row.topic.replace("-", " "), view) if row.topic else None,
-            "about": [
-                {**_link(f"entity:{entity['symbol']}", entity["symbol"], view), "score": entity["score"]}
-                for entity in row.entities[:4]
-            ],
+            "topic": row.topic,
+            "about": row.entities[:4],
             "copies": row.copies,
-            "why": story_path(row.id) + view.frame,
-            "source": _link(f"source:{row.source}", row.source, view),
+            "id": row.id,
+            "source": row.source,
         }
         for row in frame.itertuples()
     ]
-
-
-def _link(series: str, text: str, view: View) -> dict[str, Any]:
-    return {"text": text, "href": series_path(series) + view.frame}
 
 
 def incident_card(alert: Alert, names: Mapping[str, str], view: View, stories: int = 3) -> Any:

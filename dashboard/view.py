@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 from zoneinfo import ZoneInfo, available_timezones
@@ -85,7 +86,7 @@ class View:
         words += [(name, getattr(view, name)) for name in ("series", "source", "label", "words") if getattr(view, name)]
         return "?" + urlencode(words) if words else ""
 
-    @property
+    @cached_property
     def frame(self) -> str:
         """As `search`, with what holds on every page only: time range and zone."""
         return View(span=self.span, between=self.between, zone=self.zone).search()

@@ -11,6 +11,14 @@ function signed(v) {
 function inside(href, text) {
   return el("a", { href: href, onClick: function (e) { go(e, href); } }, el("bdi", null, text));
 }
+// The address of a page about something, with the time range and zone that are looked at.
+function of(page, name) {
+  var words = new URLSearchParams();
+  new URLSearchParams(window.location.search).forEach(function (value, key) {
+    if (/^(span|from|to|zone)$/.test(key)) words.append(key, value);
+  });
+  return "/" + page + "/" + encodeURIComponent(name) + (words.size ? "?" + words : "");
+}
 // Changes what stands in the address after `?`, where that makes a difference.
 function put(change) {
   var words = new URLSearchParams(window.location.search), was = words.toString();
@@ -30,11 +38,19 @@ function go(e, href) {
   window.scrollTo(0, 0);
 }
 cells.Score = function (p) { return signed(p.value); };
+// A course of scores in hundredths; a gap is bridged: single points would not show.
 cells.Spark = function (p) {
-  return el("svg", { className: "course", width: 96, height: 20, role: "img", "aria-label": p.data.say },
-    el("path", { d: "M0 10H96", className: "spark-zero" }), el("path", { d: p.value || "", className: "spark" }));
+  var all = p.value || [], path = "", known = all.filter(function (v) { return v !== null; });
+  var say = function (v) { return (v < 0 ? "−" : v ? "+" : "") + Math.abs(v / 100).toFixed(2); };
+  all.forEach(function (v, at) {
+    if (v !== null) path += (path ? "L" : "M") + (96 * at / (all.length - 1 || 1)).toFixed(1) + " " + (10 - v * 0.08).toFixed(1);
+  });
+  return el("svg", { className: "course", width: 96, height: 20, role: "img",
+    "aria-label": known.length ? "from " + say(known[0]) + " to " + say(known[known.length - 1]) : "nothing" },
+  el("path", { d: "M0 10H96", className: "spark-zero" }), el("path", { d: path, className: "spark" }));
 };
 cells.Link = function (p) { return inside(p.data.href, p.value); };
+cells.Series = function (p) { return inside(of("series", p.data.key), p.value); };
 cells.Clock = function (p) { return p.data.clock; };
 cells.Lasted = function (p) { return p.data.say; };
 cells.Text = function (p) { return el("bdi", { title: (p.value || "").slice(0, 500) }, p.value); };
@@ -48,13 +64,13 @@ cells.State = function (p) {
 cells.Story = function (p) {
   var d = p.data, title = el("bdi", null, d.title), meta = [];
   var add = function (part) { if (meta.length) meta.push(" · "); meta.push(part); };
-  add(inside(d.source.href, d.source.text));
-  if (d.topic) add(inside(d.topic.href, d.topic.text));
+  add(inside(of("series", "source:" + d.source), d.source));
+  if (d.topic) add(inside(of("series", "topic:" + d.topic), d.topic.replace(/-/g, " ")));
   (d.about || []).forEach(function (a) {
-    add(el("span", null, inside(a.href, a.text), " ", signed(a.score)));
+    add(el("span", null, inside(of("series", "entity:" + a.symbol), a.symbol), " ", signed(a.score)));
   });
   if (d.copies > 1) add(d.copies + " copies");
-  add(inside(d.why, "why?"));
+  add(inside(of("story", d.id), "why?"));
   return el("div", { className: "story", title: d.title.slice(0, 500) },
     /^https?:\/\//.test(d.url || "")
       ? el("a", { href: d.url, target: "_blank", rel: "noopener noreferrer", className: "title" }, title)
@@ -93,6 +109,17 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
         words.delete("also");
         (also || []).forEach(function (name) { words.append("also", name); });
       });
+    },
+    // To the stories of the series shown that also count for another.
+    cross: function (other) {
+      if (!other) return window.dash_clientside.no_update;
+      var series = decodeURIComponent(window.location.pathname.split("/")[2]);
+      move(of("series", series === "all" ? other : series + "+" + other));
+      return window.dash_clientside.no_update;
+    },
+    // The ends of what was dragged over in a chart; a chart also tells when it is drawn, with nothing dragged over.
+    pick: function (selected) {
+      return (selected && selected.range && selected.range.x) || window.dash_clientside.no_update;
     },
     // The fields of the search, into the address, and back where the reader is not just typing.
     look: function (words, series, source, label) {

@@ -308,7 +308,8 @@ def chart(data: Data, file: IncidentFile, view: View, now: datetime) -> Any:
     event = figures.Event(view.local(row["since"]), view.local(moment(row["until"]) or now), row["state"])
     figure = figures.course(frame.assign(start=view.local(frame["start"])), row["incident_id"], events=[event])
     part = graph("incident-figure", "score and stories before and during the incident")
-    part.children.figure = figure.update_layout(dragmode=False)
+    figure["layout"]["dragmode"] = False
+    part.children.figure = figure
     return part
 
 

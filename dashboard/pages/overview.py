@@ -1,11 +1,12 @@
 """The mood now: all news, topics over time, every series in a table, and the newest stories."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from dash import Dash, Input, Output, State, html, no_update
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
 
 from dashboard import figures
 from dashboard.data import Data
@@ -14,7 +15,6 @@ from dashboard.parts import (
     STORIES,
     download,
     empty,
-    figure,
     graph,
     grid,
     heading,
@@ -37,7 +37,7 @@ COLUMNS = [
     {
         "field": "name",
         "headerName": "Series",
-        "cellRenderer": "Link",
+        "cellRenderer": "Series",
         "flex": 2,
         "minWidth": 150,
         "filter": True,
@@ -72,6 +72,7 @@ def layout(path: str, data: Data) -> Any:
         return None
     return [
         html.H1("The mood of the news", className="unseen"),
+        dcc.Store(id="picked"),
         html.Div(empty("Loading …"), id="now", className="lead"),
         html.Div(id="firing"),
         html.Div(
@@ -113,7 +114,7 @@ def register(app: Dash, data: Data) -> None:
     def overview(beat: str, search: str | None) -> Any:
         now, view = datetime.fromisoformat(beat), parse(search)
         begin, end = view.times(now)
-        table = data.ask_at(now, queries.overview, end, end - begin)
+        table = [*data.ask_at(now, queries.overview, end, end - begin).itertuples()]
         usual = data.usual(begin)
         course = data.ask_at(now, queries.mood, "all", begin, end, view.freq_s)
         incidents = data.ask_at(now, watching.incidents, None, begin, end, 50)
@@ -129,7 +130,7 @@ def register(app: Dash, data: Data) -> None:
                 events=events(incidents, view, data.names) if len(incidents) <= 6 else (),
                 height=300,
             ),
-            series_rows(table, usual, data.names, view),
+            series_rows(table, usual, data.names),
             heat_of(table, view, begin, end),
             ["click a head to sort, a name to look closer · ", download("overview", view.search())],
         )
@@ -148,39 +149,41 @@ def register(app: Dash, data: Data) -> None:
         note = ["as they come · " if view.between is None else f"{view.name} · ", download("stories", view.search())]
         return story_rows(frame, view, now), note
 
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("moodwire", "pick"),
+        Output("picked", "data"),
+        Input("mood", "selectedData"),
+        prevent_initial_call=True,
+    )
+
     @app.callback(
         Output("where", "href", allow_duplicate=True),
-        Input("mood", "selectedData"),
+        Input("picked", "data"),
         State("where", "search"),
         prevent_initial_call=True,
     )
-    def picked(selected: dict[str, Any] | None, search: str | None) -> Any:
-        pick = picked_span(selected, parse(search))
+    def picked(span: list[str], search: str | None) -> Any:
+        pick = picked_span(span, parse(search))
         return no_update if pick is None else series_path("all") + parse(search).search(pick=pick)
 
 
-def lead(table: pd.DataFrame, view: View, usual: float | None) -> list[Any]:
-    row = table[table["series"] == "all"]
-    if row.empty or not row.iloc[0]["stories"]:
+def lead(table: Sequence[Any], view: View, usual: float | None) -> list[Any]:
+    row = next((row for row in table if row.series == "all" and row.stories), None)
+    if row is None:
         return [empty(f"No stories, {view.name}. Choose a longer time above, or look at the page Health.")]
-    first = row.iloc[0]
-    share = first["negative"] / first["stories"]
     parts = [
-        number(signed(first["score"]), f"mood of all news, {view.name}"),
-        number(signed(first["change"]), "against as long before") if first["change"] == first["change"] else None,
-        number(signed(first["score"] - usual), "against two weeks") if usual is not None else None,
-        number(f"{first['stories']:,}", f"stories, {first['negative']:,} ({share:.0%}) negative"),
+        number(signed(row.score), f"mood of all news, {view.name}"),
+        number(signed(row.change), "against as long before") if row.change == row.change else None,
+        number(signed(row.score - usual), "against two weeks") if usual is not None else None,
+        number(f"{row.stories:,}", f"stories, {row.negative:,} ({row.negative / row.stories:.0%}) negative"),
     ]
     return [part for part in parts if part is not None]
 
 
-def series_rows(
-    table: pd.DataFrame, usual: dict[str, float], names: dict[str, str], view: View
-) -> list[dict[str, Any]]:
+def series_rows(table: Sequence[Any], usual: dict[str, float], names: dict[str, str]) -> list[dict[str, Any]]:
     return [
         {
             "key": row.series,
-            "href": series_path(row.series) + view.frame,
             "name": pretty(row.series, names),
             "kind": KINDS.get(row.series.partition(":")[0], ""),
             "score": real(row.score),
@@ -188,23 +191,17 @@ def series_rows(
             "off": real(row.score - usual[row.series]) if row.series in usual else None,
             "stories": row.stories,
             "negative": row.negative,
-            "trend": figures.sparkline(row.trend),
-            "say": f"from {_say(row.trend)}",
+            "trend": [None if value != value else round(100 * value) for value in row.trend],
         }
-        for row in table.itertuples()
+        for row in table
         if row.stories
     ]
 
 
-def _say(trend: list[float]) -> str:
-    known = [value for value in trend if value == value]
-    return f"{figure(known[0])} to {figure(known[-1])}" if known else "nothing"
-
-
-def heat_of(table: pd.DataFrame, view: View, begin: datetime, end: datetime) -> Any:
-    topics = table[table["series"].str.startswith("topic:") & (table["stories"] > 0)]
-    topics = topics.sort_values("stories", ascending=False)
-    rows = [(row.series.removeprefix("topic:").replace("-", " "), row.trend) for row in topics.itertuples()]
+def heat_of(table: Sequence[Any], view: View, begin: datetime, end: datetime) -> Any:
+    topics = [row for row in table if row.series.startswith("topic:") and row.stories]
+    topics.sort(key=lambda row: -row.stories)
+    rows = [(row.series.removeprefix("topic:").replace("-", " "), row.trend) for row in topics]
     bins = len(rows[0][1]) if rows else 0
     return figures.heat(rows, [view.local(begin + (end - begin) * ((at + 0.5) / bins)) for at in range(bins)])
 

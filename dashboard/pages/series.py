@@ -25,11 +25,11 @@ from dashboard.parts import (
     stories_grid,
     story_rows,
 )
-from dashboard.view import COMPARED, View, incident_path, parse, pretty, series_path
+from dashboard.view import COMPARED, View, incident_path, parse, pretty
 from moodwire.records import floor_time
 from moodwire.store import queries, watching
 from moodwire.store.detection import Expected, expected
-from moodwire.store.find import Filter, course, find
+from moodwire.store.find import Filter, course, courses, find
 
 SHOWN = 300  # stories
 BEFORE = timedelta(days=1)  # what was last expected may be so old
@@ -61,6 +61,7 @@ def layout(path: str, data: Data) -> Any:
             ],
             className="choices",
         ),
+        dcc.Store(id="one-picked"),
         graph("one-mood", f"score and number of stories of {pretty(name, data.names)} over time"),
         html.Div(id="one-incidents"),
         html.H2(["Its stories", html.Small(id="one-note")]),
@@ -90,27 +91,25 @@ def register(app: Dash, data: Data) -> None:
         name, view = named(path), parse(search)
         now = datetime.fromisoformat(beat)
         begin, end = view.times(now)
-        frame = _local(data.ask_at(now, course, name, begin, end, view.freq_s), view)
-        found = data.ask_at(now, watching.incidents, name, begin, end, 20)
+        found = data.ask_at(now, courses, (name, *view.also), begin, end, view.freq_s)
+        frame, *others = (_local(each, view) for each in found)
+        incidents = data.ask_at(now, watching.incidents, name, begin, end, 20)
         pick = (view.local(view.pick[0]), view.local(view.pick[1])) if view.pick else None
         revision = f"{name}{view.frame}"
         if view.also:
-            others = [
-                (pretty(also, data.names), _local(data.ask_at(now, course, also, begin, end, view.freq_s), view))
-                for also in view.also
-            ]
-            drawn = figures.compared([(pretty(name, data.names), frame), *others], revision, pick)
+            titles = [pretty(each, data.names) for each in (name, *view.also)]
+            drawn = figures.compared([*zip(titles, (frame, *others), strict=True)], revision, pick)
         else:
             late = data.ask_at(now, watching.revised, name, begin, end, view.freq_s)
             drawn = figures.course(
                 frame,
                 revision,
-                events=events(found, view, {}),
+                events=events(incidents, view, {}),
                 late=_local(late, view),
                 pick=pick,
                 alarm=alarm(data, name, begin, end, view.freq_s, now),
             )
-        return drawn, totals(frame, view, data.usual(begin, name).get(name)), listed(found, view)
+        return drawn, totals(frame, view, data.usual(begin, name).get(name)), listed(incidents, view)
 
     @app.callback(
         Output("one-stories", "rowData"),
@@ -128,14 +127,21 @@ def register(app: Dash, data: Data) -> None:
         rows = story_rows(frame, view, now)
         return rows, note(name, view, len(rows))
 
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("moodwire", "pick"),
+        Output("one-picked", "data"),
+        Input("one-mood", "selectedData"),
+        prevent_initial_call=True,
+    )
+
     @app.callback(
         Output("where", "search", allow_duplicate=True),
-        Input("one-mood", "selectedData"),
+        Input("one-picked", "data"),
         State("where", "search"),
         prevent_initial_call=True,
     )
-    def picked(selected: dict[str, Any] | None, search: str | None) -> Any:
-        pick = picked_span(selected, parse(search))
+    def picked(span: list[str], search: str | None) -> Any:
+        pick = picked_span(span, parse(search))
         return no_update if pick is None else parse(search).search(pick=pick)
 
     @app.callback(
@@ -170,18 +176,12 @@ def register(app: Dash, data: Data) -> None:
         prevent_initial_call=True,
     )
 
-    @app.callback(
-        Output("where", "href", allow_duplicate=True),
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("moodwire", "cross"),
+        Output("shown", "data", allow_duplicate=True),
         Input("cross", "value"),
-        State("where", "pathname"),
-        State("where", "search"),
         prevent_initial_call=True,
     )
-    def cross(other: str | None, path: str | None, search: str | None) -> Any:
-        if not other:
-            return no_update
-        name = named(path)
-        return series_path(other if name == "all" else f"{name}+{other}") + parse(search).frame
 
 
 def alarm(data: Data, name: str, begin: datetime, end: datetime, freq_s: int, now: datetime) -> figures.Alarm | None:

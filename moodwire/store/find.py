@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -100,13 +101,21 @@ def course(
     label = rows.c.label
     query = sa.select(
         queries.bin_of(store, rows.c.start, freq_s).label("bin"),
-        sa.func.count().label("articles"),
-        sa.func.count().label("stories"),
-        *(sa.func.count().filter(label == value).label(name) for name, value in LABELS.items()),
-        sa.func.sum(rows.c.score_e4).label("score_sum_e4"),
-        sa.func.count().filter(label == -1, rows.c.fresh).label("fresh_negative"),
-    ).group_by("bin")
-    return queries.filled(queries.fetch(store, query), start, end, freq_s)
+        sa.func.count(),
+        sa.func.count(),
+        *(sa.func.count().filter(label == value) for value in LABELS.values()),
+        sa.func.sum(rows.c.score_e4),
+        sa.func.count().filter(label == -1, rows.c.fresh),
+    ).group_by("bin")  # what is counted: `queries.COUNTS`
+    with store.read() as connection:
+        return queries.filled(connection.execute(query), start, end, freq_s)
+
+
+def courses(store: Store, names: Sequence[str], start: datetime, end: datetime, freq_s: int) -> list[pd.DataFrame]:
+    """As `course`, of several series; those that windows are kept of by one question."""
+    kept = {name: Filter(name).counted[0] for name in names if Filter(name).is_window_series}
+    moods = queries.moods(store, set(kept.values()), start, end, freq_s)
+    return [moods[kept[name]] if name in kept else course(store, name, start, end, freq_s) for name in names]
 
 
 class _Terms(NamedTuple):

@@ -1,6 +1,6 @@
 """What people ask of the store, as data frames. Columns bear the records' field names; times are in UTC."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,12 +11,12 @@ import sqlalchemy as sa
 
 from moodwire.records import WINDOW_S, Alert, Scored, decode, floor_time, from_micros, micros
 from moodwire.store import schema
-from moodwire.store.db import Store
+from moodwire.store.db import Store, among
 from moodwire.store.incidents import alert_of
 from moodwire.store.windows import ROLLUPS_S, Totals, counts, window_of
 
 COMPARABLE = 5  # stories; a score of fewer is not compared with
-_COUNTS = ("articles", "stories", "negative", "neutral", "positive", "score_sum_e4", "fresh_negative")
+COUNTS = ("articles", "stories", "negative", "neutral", "positive", "score_sum_e4", "fresh_negative")
 _LABELS = {-1: "negative", 0: "neutral", 1: "positive"}
 PLACE = ("start", "partition", "offset")  # of a row of `counted`: the order of pages, newest first
 Place = tuple[datetime, int, int]
@@ -221,25 +221,34 @@ def mood(
     """
     if as_of is not None:
         return _mood_as_of(store, series, start, end, freq_s, as_of)
+    return moods(store, [series], start, end, freq_s)[series]
+
+
+def moods(store: Store, names: Collection[str], start: datetime, end: datetime, freq_s: int) -> dict[str, pd.DataFrame]:
+    """As `mood`, of several series by one question."""
     w = schema.windows.c
-    sums = (sa.func.sum(w[name]).label(name) for name in _COUNTS)
+    sums = (sa.func.sum(w[name]) for name in COUNTS)
     length_s = longest_in(freq_s)
-    bins = bin_of(store, w.start, freq_s).label("bin")
-    query = sa.select(bins, *sums).where(w.series == series, w.length_s == length_s)
+    query = sa.select(w.series, bin_of(store, w.start, freq_s).label("bin"), *sums).where(w.length_s == length_s)
     query = _between(query, w.start, floor_time(start, length_s), end)
-    return filled(fetch(store, query.group_by("bin")), start, end, freq_s)
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    with store.read() as connection:
+        query = query.where(among(connection, w.series, [*names])).group_by(w.series, "bin")
+        for name, *row in connection.execute(query):
+            found[name].append(row)
+    return {name: filled(rows, start, end, freq_s) for name, rows in found.items()}
 
 
 def _mood_as_of(
     store: Store, series: str, start: datetime, end: datetime, freq_s: int, as_of: datetime
 ) -> pd.DataFrame:
     c = schema.counted.c
-    names = ("articles", "negative", "neutral", "positive", "fresh_negative", "", "", "score_sum_e4")
-    sums = [count.label(name) for name, count in zip(names, counts(), strict=True) if name]
+    articles, negative, neutral, positive, fresh_negative, _, _, score_sum_e4 = counts()
+    sums = (articles, negative + neutral + positive, negative, neutral, positive, score_sum_e4, fresh_negative)
     query = sa.select(bin_of(store, c.start, freq_s).label("bin"), *sums).where(c.series == series, known(as_of))
-    frame = fetch(store, _between(query, c.start, floor_time(start, WINDOW_S), end).group_by("bin"))
-    frame["stories"] = frame["negative"] + frame["neutral"] + frame["positive"]
-    return filled(frame[["bin", *_COUNTS]], start, end, freq_s)
+    query = _between(query, c.start, floor_time(start, WINDOW_S), end).group_by("bin")
+    with store.read() as connection:
+        return filled(connection.execute(query), start, end, freq_s)
 
 
 def longest_in(freq_s: int) -> int:
@@ -276,13 +285,18 @@ def bin_time(store: Store, time: Any, width_s: int) -> sa.ColumnElement[Any]:
     return start * 1_000_000 if store.sqlite else sa.func.to_timestamp(start)
 
 
-def filled(rows: pd.DataFrame, start: datetime, end: datetime, freq_s: int) -> pd.DataFrame:
-    """Rows by `bin`, as a course without gaps: a column `start`, the counts, and `score`."""
-    grid = pd.date_range(pd.Timestamp(start).floor(f"{freq_s}s"), end, freq=f"{freq_s}s", tz="UTC", name="start")
-    rows.index = pd.to_datetime(rows.pop("bin").astype("int64") * freq_s, unit="s", utc=True)
-    whole = rows.reindex(grid, fill_value=0).astype("int64")
-    whole["score"] = _score(whole)
-    return whole.reset_index(names="start")
+def filled(rows: Iterable[Any], start: datetime, end: datetime, freq_s: int) -> pd.DataFrame:
+    """Rows of a bin and the counts of `COUNTS`, as a course without gaps: a column `start`, the counts, and `score`."""
+    grid = pd.date_range(pd.Timestamp(start).floor(f"{freq_s}s"), end, freq=f"{freq_s}s", tz="UTC")
+    first = int(grid[0].timestamp()) // freq_s
+    whole = np.zeros((len(grid), len(COUNTS)), dtype=np.int64)
+    for bin_, *numbers in rows:
+        if 0 <= bin_ - first < len(whole):
+            whole[bin_ - first] = [int(number) for number in numbers]
+    frame = pd.DataFrame(whole, columns=COUNTS)
+    frame.insert(0, "start", grid)
+    frame["score"] = _score(frame)
+    return frame
 
 
 def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd.DataFrame:
@@ -313,18 +327,20 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
         .where(of_all_series(store), w.length_s == length_s, w.start >= middle, w.start < now)
         .group_by(w.series, "bin")
     )
-    frame = fetch(store, query)
+    with store.read() as connection:
+        rows = connection.execute(query).all()
     before = story_sums(store, middle - span, middle, length_s)
-    names = np.array(sorted({*frame["series"], *before}), dtype=object)
-    code = np.searchsorted(names, frame["series"].to_numpy(dtype=object))
-    at = frame["bin"].to_numpy(dtype=int).clip(0, bins - 1)
+    names = sorted({row[0] for row in rows} | before.keys())
+    place = {name: number * bins for number, name in enumerate(names)}
+    # Not by way of a frame: of some thousand rows that takes as long as to ask for them.
+    at = [place[name] + min(max(bin_, 0), bins - 1) for name, bin_, *_ in rows]
 
-    def of(column: str) -> Any:
+    def of(column: int) -> Any:
         """A row a series, its bins from the newest to the oldest."""
-        values = frame[column].to_numpy(dtype=float)
-        return np.bincount(code * bins + at, values, len(names) * bins).reshape(len(names), bins)
+        values = [row[column] for row in rows]
+        return np.bincount(at, values, len(names) * bins).reshape(len(names), bins)
 
-    stories_, totals, negative = of("stories"), of("total"), of("negative")
+    stories_, negative, totals = (of(column) for column in (2, 3, 4))
     counts_ = stories_.sum(axis=1)
     score = _means(totals.sum(axis=1), counts_)
     earlier, earlier_total = np.array([before.get(name, (0, 0)) for name in names]).reshape(-1, 2).T
@@ -360,6 +376,8 @@ def story_sums(
     found: dict[str, tuple[int, int]] = {}
     with store.read() as connection:
         for length, begin, until in parts:
+            if begin == until:
+                continue
             query = (
                 sa.select(w.series, sa.func.sum(w.stories), sa.func.sum(w.score_sum_e4))
                 .where(which, w.length_s == length, w.start >= begin, w.start < until)

@@ -1,10 +1,13 @@
 """The address says the whole view; figures and rows are made by pure functions of frames."""
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,7 +52,7 @@ VIEWS = st.builds(
 def test_an_address_gives_back_the_view(view: View) -> None:
     again = parse(view.search())
     if view.between is not None:  # then the span is of no account
-        view = View(**{**view.__dict__, "span": again.span})
+        view = replace(view, span=again.span)
     assert again == view
 
 
@@ -91,19 +94,20 @@ def test_a_line_passes_over_short_gaps_and_breaks_off_at_long_ones() -> None:
     one, none = (1, 0, 0), (0, 0, 0)
     course = frame([none, one, none, none, one, none, none, none, none, one])
     assert figures.bridged(course["score"]).tolist() == [False, True, False, False, True, *[True] * 4, True]
-    band, score = figures.course(course, "v").data[-2:]
+    band, score = go.Figure(figures.course(course, "v")).data[-2:]
     assert score.connectgaps is None
     pieces = [[]]
     for y in band.y:
-        pieces += [[]] if y != y else []
-        pieces[-1] += [] if y != y else [y]
+        pieces += [[]] if y is None else []
+        pieces[-1] += [] if y is None else [y]
     assert [len(piece) for piece in pieces] == [8, 6, 0], "two points and one, each with its two edges, there and back"
 
 
 def test_a_figure_marks_what_lasted_and_keeps_the_readers_zoom() -> None:
     course = frame([(1, 2, 3), (0, 0, 0), (4, 0, 0)])
     event = figures.Event(course["start"].iloc[2] + pd.Timedelta(minutes=90), None, "<b>X</b>")
-    figure = figures.course(course, "v", events=[event], pick=(course["start"].iloc[0], course["start"].iloc[1]))
+    pick = (course["start"].iloc[0], course["start"].iloc[1])
+    figure = go.Figure(figures.course(course, "v", events=[event], pick=pick))
     assert [note.text for note in figure.layout.annotations if "▲" in note.text] == ["▲ &lt;b&gt;X&lt;/b&gt;"]
     begin, end = map(pd.Timestamp, figure.layout.xaxis.range)
     assert begin <= pd.Timestamp(figure.layout.shapes[1].x0) <= end, "an event after the last point is shown too"
@@ -123,14 +127,33 @@ def test_what_the_alarms_expected_is_drawn_beside_what_was_counted() -> None:
     assert alarm.counted.tolist() == [2, 4, 4]  # of each hour that ends with the point
     assert alarm.threshold.tolist() == [4, 6, 6]
     course = frame([(0, 1, 0), (4, 0, 0), (0, 0, 0)])
-    figure = figures.course(course, "v", alarm=alarm)
+    figure = go.Figure(figures.course(course, "v", alarm=alarm))
     assert any("alarm from 6, · · · 1.5 expected" in note.text for note in figure.layout.annotations)
     assert figure.layout.yaxis3.domain[1] < figure.layout.yaxis2.domain[0] < figure.layout.yaxis.domain[0]
 
 
+def test_plotly_takes_every_figure() -> None:
+    none = frame([(0, 0, 0)])
+    heat = [("legal", [0.5, float("nan")])]
+    times = list(none["start"]) * 2
+    late = pd.DataFrame({"start": none["start"], "stories": [2]})
+    for made in (
+        figures.blank(200),
+        figures.course(none, "v", normal=none["stories"], late=late),
+        figures.compared([], "v"),
+        figures.compared([("one", none)], "v", (none["start"][0], none["start"][0])),
+        figures.heat(heat, times),
+        figures.heat([], []),
+        figures.shares([0.5, 0.5], [1, 0]),
+    ):
+        again = go.Figure(made).to_dict()  # raises ValueError for what plotly does not know
+        assert json.dumps(made, allow_nan=False)
+        assert len(again["data"]) == len(made["data"])
+
+
 def test_labels_of_compared_series_do_not_cover_each_other() -> None:
     courses = [(f"series {number}", frame([(1, 1, 1)])) for number in range(6)]
-    figure = figures.compared(courses, "v")
+    figure = go.Figure(figures.compared(courses, "v"))
     heights = sorted(note.y for note in figure.layout.annotations if note.text.startswith("series "))
     assert len(heights) == 6
     assert all(b - a > 0.1 for a, b in pairwise(heights))

@@ -5,16 +5,18 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from bench import years
 from moodwire.store import labels, queries, schema
 from moodwire.store.articles import Draft, store_articles
 from moodwire.store.db import Store
-from moodwire.store.find import Filter, course, find, has_words, match_of
+from moodwire.store.find import Filter, course, courses, find, has_words, match_of
 from moodwire.store.labels import Correction
 from moodwire.store.scores import store_scores
 from tests.helpers import STORES, T0, after, scored
@@ -84,6 +86,19 @@ def titles(store: Store, wanted: Filter) -> list[str]:
 )
 def test_what_is_wanted_is_found(store: Store, wanted: Filter, found: list[int]) -> None:
     assert titles(store, wanted) == [NEWS[number][0] for number in found]
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_several_courses_are_those_that_each_one_has(kind: str, tmp_path: Path) -> None:
+    store = Store(STORES[kind](tmp_path))
+    store.upgrade()
+    years.fill(store, 600, T0, timedelta(hours=5))
+    names = ["entity:C0", "all", f"topic:{years.TOPICS[0]}", f"topic:{years.TOPICS[0]}+entity:C0", "entity:none"]
+    together = courses(store, names, after(-18_000), T0, 300)
+    for name, frame in zip(names, together, strict=True):
+        pd.testing.assert_frame_equal(frame, course(store, name, after(-18_000), T0, 300))
+    assert [frame["stories"].sum() > 0 for frame in together] == [True, True, True, True, False]
+    store.close()
 
 
 def test_a_crossing_has_a_course_of_its_stories(store: Store) -> None:
