@@ -9,6 +9,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from moodwire.store import partitions
+
 PACKED_AFTER = "35 days"
 
 
@@ -35,7 +37,7 @@ def make(connection: sa.Connection, table: str, time: str) -> None:
 
 def pack(connection: sa.Connection) -> None:
     """See to it that of the hypertables `counted` alone is packed, by series; others are unpacked."""
-    for table in ("articles", "scores", "counted"):
+    for table in partitions.TIMES:
         connection.execute(
             sa.text("SELECT remove_compression_policy(CAST(:name AS regclass), if_exists => true)"), {"name": table}
         )
