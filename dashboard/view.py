@@ -117,10 +117,6 @@ def incident_path(incident_id: str) -> str:
     return f"/incidents/{quote(incident_id, safe='')}"
 
 
-def story_path(article_id: str) -> str:
-    return f"/story/{quote(article_id, safe='')}"
-
-
 def pretty(series: str, names: Mapping[str, str]) -> str:
     """A series in words; names: of companies, by symbol."""
     return " × ".join(_pretty(part, names) for part in series.split("+"))

@@ -3,10 +3,14 @@ var cells = (window.dashAgGridComponentFunctions = window.dashAgGridComponentFun
 var functions = (window.dashAgGridFunctions = window.dashAgGridFunctions || {});
 var el = function () { return React.createElement.apply(React, arguments); };
 
+function said(v) {
+  var text = Math.abs(v).toFixed(2);
+  return (text === "0.00" ? "" : v > 0 ? "+" : "−") + text;
+}
 function signed(v) {
   if (v === null || v === undefined) return el("span", { className: "faint" }, "–");
-  var kind = v > 0.05 ? "good" : v < -0.05 ? "bad" : "even", text = Math.abs(v).toFixed(2);
-  return el("span", { className: "score " + kind }, (text === "0.00" ? "" : v > 0 ? "+" : "−") + text);
+  var kind = v > 0.05 ? "good" : v < -0.05 ? "bad" : "even";
+  return el("span", { className: "score " + kind }, said(v));
 }
 function inside(href, text) {
   return el("a", { href: href, onClick: function (e) { go(e, href); } }, el("bdi", null, text));
@@ -41,12 +45,11 @@ cells.Score = function (p) { return signed(p.value); };
 // A course of scores in hundredths; a gap is bridged: single points would not show.
 cells.Spark = function (p) {
   var all = p.value || [], path = "", known = all.filter(function (v) { return v !== null; });
-  var say = function (v) { return (v < 0 ? "−" : v ? "+" : "") + Math.abs(v / 100).toFixed(2); };
   all.forEach(function (v, at) {
     if (v !== null) path += (path ? "L" : "M") + (96 * at / (all.length - 1 || 1)).toFixed(1) + " " + (10 - v * 0.08).toFixed(1);
   });
   return el("svg", { className: "course", width: 96, height: 20, role: "img",
-    "aria-label": known.length ? "from " + say(known[0]) + " to " + say(known[known.length - 1]) : "nothing" },
+    "aria-label": known.length ? "from " + said(known[0] / 100) + " to " + said(known[known.length - 1] / 100) : "nothing" },
   el("path", { d: "M0 10H96", className: "spark-zero" }), el("path", { d: path, className: "spark" }));
 };
 cells.Link = function (p) { return inside(p.data.href, p.value); };
