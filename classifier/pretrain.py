@@ -12,6 +12,7 @@ from transformers import BertModel
 
 from classifier.data import Example
 from classifier.fit import Recipe, fit
+from classifier.network import precision
 from classifier.text import normalise
 
 MASKED = 0.15  # of the tokens are to be guessed: 80% of them hidden, 10% replaced, 10% left
@@ -61,6 +62,6 @@ def loss_of(model: Guesser, texts: Sequence[Sequence[int]]) -> torch.Tensor:
     at = (mask == 1) & (ids != CLS) & (ids != SEP) & (torch.rand(ids.shape) < MASKED)
     given = torch.where(at & (chance < 0.8), MASK, ids)
     given = torch.where(at & (chance >= 0.9), torch.randint(*WORDS, ids.shape), given)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with precision(ids.device):
         logits = model(given, mask, at)
     return F.cross_entropy(logits.float(), ids[at]) if at.any() else logits.sum() * 0

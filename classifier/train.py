@@ -119,13 +119,13 @@ def is_dev(text: str) -> bool:
 
 
 def logits_of(model: Network, batch: Sequence[Item]) -> Logits:
-    """In bf16 where it can be, given back as f32; those of names with a row for each token of the batch."""
+    """In bf16 where that is quick, given back as f32; those of names with a row for each token of the batch."""
     device = next(model.parameters()).device
     width = max(len(item.ids) for item in batch)
     ids = torch.tensor([item.ids + [0] * (width - len(item.ids)) for item in batch], device=device)
     mask = torch.tensor([[1] * len(item.ids) + [0] * (width - len(item.ids)) for item in batch], device=device)
     spans = [(row, first, last) for row, item in enumerate(batch) for first, last, _ in item.spans]
-    with torch.autocast(device.type, dtype=torch.bfloat16):
+    with network.precision(device):
         found = model(ids, mask, spans)
     return Logits(*(part.float() for part in found._replace(name=found.name.flatten(0, 1))))
 
