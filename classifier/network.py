@@ -58,7 +58,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]  # torch is not t
 
 
 def precision(device: torch.device) -> torch.autocast:
-    """bf16 where it is quick: a GPU, a CPU with matrix tiles. On any other CPU a step takes longer in bf16 than in f32."""
+    """bf16 where it is quick: on a GPU, on a CPU with matrix tiles. On another CPU a step takes longer than in f32."""
     tiles = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=tiles or device.type != "cpu")
 

@@ -281,5 +281,4 @@ def from_micros(value: int) -> datetime:
 
 def floor_time(time: datetime, seconds: float) -> datetime:
     """The start of the span of `seconds` that `time` falls in, counted from 1970."""
-    span = round(seconds * 1_000_000)
-    return from_micros(micros(time) // span * span)
+    return time - (time - EPOCH) % timedelta(seconds=seconds)

@@ -14,7 +14,7 @@ from moodwire.records import AnyRecord, Article, DeadLetter, Scored, Tick, decod
 from moodwire.settings import Place, Settings
 from moodwire.store.db import Store
 from moodwire.store.health import Pulse
-from moodwire.stream.log import Log, Message
+from moodwire.stream.log import Consumer, Log, Message
 
 DEAD_LETTERS = "dead_letters"
 log = logging.getLogger(__name__)
@@ -50,12 +50,14 @@ def consume(  # the order in here is the order of writes of the design: store, a
     handle: Handle,
     max_records: int = 2000,
     ahead: Callable[[], Collection[int]] = tuple,
+    rest: Callable[[], Mapping[int, int]] = dict,
 ) -> None:
     """Until the stop: read `topic`, hand each batch to `handle`, which stores and then appends, then commit.
 
     `handle` may return the positions to commit where it has not finished with all of the batch: by partition, the
     offset to go on from. A message that is no record becomes a dead letter. ahead: the partitions of which it wants
-    no more for now.
+    no more for now. rest: finishes with what it has in hand, and gives the positions; asked when nothing came, and at
+    the stop.
     Raises AssignmentLost when another consumer took over the group; where only a part of the topic went to another
     member it goes on.
     """
@@ -67,13 +69,20 @@ def consume(  # the order in here is the order of writes of the design: store, a
             messages = consumer.poll(max_records, timeout_s=0.25)
             if messages:
                 with _measured(context, topic, messages):
-                    done = work(context, topic, messages, handle, finished)
-                    try:
-                        consumer.commit(done)
-                    except Rebalanced as moved:  # all is idempotent: who has the records now does them again
-                        log.info("%s", moved)
+                    _commit(consumer, work(context, topic, messages, handle, finished))
                 context.pulse.processed(len(messages))
+            else:
+                _commit(consumer, finished.positions((), (), rest()))
             context.pulse.beat()
+        _commit(consumer, finished.positions((), (), rest()))
+
+
+def _commit(consumer: Consumer, positions: Mapping[int, int]) -> None:
+    if positions:
+        try:
+            consumer.commit(positions)
+        except Rebalanced as moved:  # all is idempotent: who has the records now does them again
+            log.info("%s", moved)
 
 
 @contextmanager

@@ -1,8 +1,11 @@
 """The one-machine window engine: recomputes the touched windows from the store, so it has no state to lose."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from typing import Self
 
-from moodwire.records import EPOCH, WINDOW_S, Heartbeat, Scored, Window, encode, floor_time
+from moodwire.records import EPOCH, WINDOW_S, Heartbeat, Scored, Tick, Window, encode, floor_time
 from moodwire.stage import Context, Taken, consume
 from moodwire.store.windows import (
     load_positions,
@@ -19,39 +22,73 @@ NAME = "trends"
 def run(context: Context) -> None:
     """Until the stop: `scored` in, `windows` (with ticks) out."""
     merge = Merge[Scored | Heartbeat](context.log.partitions("scored"))
-    consume(context, "scored", NAME, handler(context, merge), ahead=merge.ahead)
+    with Counting(context, merge) as counting:
+        consume(context, "scored", NAME, counting.handle, ahead=merge.ahead, rest=counting.rest)
 
 
-def handler(
-    context: Context, merge: Merge[Scored | Heartbeat] | None = None
-) -> Callable[[Sequence[Taken]], Mapping[int, int]]:
-    """What is done with a batch, from where the store says the stage had come to; gives what is finished with."""
-    merge = merge or Merge(context.log.partitions("scored"))
-    last_tick, consumed = load_positions(context.store, NAME)
-    progress = Progress(1, context.settings.windows.tick_s, last_tick, consumed)
+class Counting:
+    """Counts a batch while what came of the one before is written: that takes as long, most of it in the database.
 
-    def handle(batch: Sequence[Taken]) -> Mapping[int, int]:
+    It goes on from where the store says the stage had come to.
+    """
+
+    def __init__(self, context: Context, merge: Merge[Scored | Heartbeat] | None = None) -> None:
+        self._context = context
+        self._merge = merge or Merge(context.log.partitions("scored"))
+        last_tick, consumed = load_positions(context.store, NAME)
+        self._progress = Progress(1, context.settings.windows.tick_s, last_tick, consumed)
+        self._writer = ThreadPoolExecutor(1, "windows")
+        self._writing: Future[Mapping[int, int]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.shutdown()
+
+    def handle(self, batch: Sequence[Taken]) -> Mapping[int, int]:
+        """Gives how far `scored` is finished with, which is not this batch yet."""
         for (partition, offset, *_), record in batch:
             if isinstance(record, Scored | Heartbeat):
-                merge.take(partition, offset, record.at if isinstance(record, Heartbeat) else record.seen_at, record)
-        ready = list(merge.ready())
+                at = record.at if isinstance(record, Heartbeat) else record.seen_at
+                self._merge.take(partition, offset, at, record)
+        ready = list(self._merge.ready())
         if not ready:
             return {}
+        progress = self._progress
         records = [(0, placed.record) for placed in ready]  # one sequence, as of one partition
         new = [record for _, record in records if isinstance(record, Scored) and progress.is_new(record)]
         starts = [floor_time(record.published_at, WINDOW_S) for record in new]
         keys = {(series.name, start) for record, start in zip(new, starts, strict=True) for series in record.series}
         until = {**progress.consumed, **{record.partition: record.offset for record in new}}
-        with context.store.read() as connection:
+        with self._context.store.read() as connection:
             totals, counted = totals_and_counted(connection, keys, progress.consumed, until)
         out = list(step(records, progress, totals, counted))
-        newest = {(window.series, window.start): window for window in out if isinstance(window, Window)}
-        store_windows(context.store, list(newest.values()))
-        # One partition: windows and ticks keep one order.
-        context.log.append("windows", [("", encode(record), 0) for record in stretches(out)])
-        # After the append: a crash before this makes everything again, from the same positions.
-        with context.store.write() as connection:
-            save_positions(connection, NAME, progress.last_tick or EPOCH, progress.consumed)
-        return {placed.partition: placed.offset + 1 for placed in ready}
+        done = {placed.partition: placed.offset + 1 for placed in ready}
+        before = self.rest()  # where that went wrong nothing may be written behind it
+        place = progress.last_tick or EPOCH, dict(progress.consumed)
+        self._writing = self._writer.submit(write, self._context, out, *place, done)
+        return before
 
-    return handle
+    def rest(self) -> Mapping[int, int]:
+        """Wait for what is being written; gives how far `scored` is finished with by it."""
+        writing, self._writing = self._writing, None
+        return writing.result() if writing else {}
+
+
+def write(
+    context: Context,
+    out: Sequence[Window | Tick],
+    last_tick: datetime,
+    consumed: Mapping[int, int],
+    done: Mapping[int, int],
+) -> Mapping[int, int]:
+    """Keep windows and hand them on, then the positions they were made up to; gives `done`."""
+    newest = {(window.series, window.start): window for window in out if isinstance(window, Window)}
+    store_windows(context.store, list(newest.values()))
+    # One partition: windows and ticks keep one order.
+    context.log.append("windows", [("", encode(record), 0) for record in stretches(out)])
+    # After the append: a crash before this makes everything again, from the same positions.
+    with context.store.write() as connection:
+        save_positions(connection, NAME, last_tick, consumed)
+    return done

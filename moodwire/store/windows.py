@@ -150,7 +150,9 @@ def store_windows(store: Store, windows: Sequence[Window]) -> None:
     """
     if not windows:
         return
+    # By key, so that neighbours in the table are written together.
     rows = {(window.series, window.start): msgspec.structs.astuple(window) for window in windows}
+    rows = dict(sorted(rows.items()))
     with store.write() as connection:
         stored = held(connection, rows)
         # The table's columns are the record's fields.

@@ -72,6 +72,37 @@ def test_only_what_the_handler_finished_with_is_committed(tmp_path: Path) -> Non
     assert got == ["a2", "a3", "a4"]
 
 
+def test_what_a_handler_has_in_hand_is_finished_with_when_nothing_more_comes(tmp_path: Path) -> None:
+    c = context(tmp_path)
+    put(c, *(encode(article(number, "x", 0)) for number in range(3)))
+    ends: list[Mapping[int, int]] = []
+
+    def handle(batch: Sequence[Taken]) -> Mapping[int, int]:
+        ends.append({message.partition: message.offset + 1 for message, _ in batch})
+        return {}
+
+    def rest() -> Mapping[int, int]:
+        c.stop.set()
+        return ends[-1]
+
+    consume(c, "articles", "g", handle, rest=rest)
+    assert c.log.lag("articles", "g") == 0
+
+
+def test_what_is_in_hand_at_the_stop_is_finished_with(tmp_path: Path) -> None:
+    c = context(tmp_path)
+    put(c, encode(article(1, "one", 0)))
+    ends: dict[int, int] = {}
+
+    def handle(batch: Sequence[Taken]) -> Mapping[int, int]:
+        ends.update({message.partition: message.offset + 1 for message, _ in batch})
+        c.stop.set()
+        return {}
+
+    consume(c, "articles", "g", handle, rest=lambda: ends)
+    assert c.log.lag("articles", "g") == 0
+
+
 def test_what_a_handler_keeps_back_is_not_passed_over_by_a_bad_record_behind_it() -> None:
     def message(partition: int, offset: int) -> Message:
         return Message(partition, offset, "k", b"")

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from moodwire.errors import StoreError
 from moodwire.records import Heartbeat, Scored, Stretch, Tick, Window, decode, encode, floor_time
 from moodwire.stage import Context, Taken
 from moodwire.store import queries
+from moodwire.store.db import Store
 from moodwire.store.scores import store_scores
+from moodwire.store.windows import load_positions
 from moodwire.stream.log import Message
 from tests.helpers import after, context, scored
 from trends import stage
@@ -33,12 +36,19 @@ def run(folder: Path, records: list[Scored], cuts: list[int]) -> tuple[list[Wind
                 Taken(Message(0, i, "k", b""), record)
                 for i, record in list(enumerate(records))[position : position + size]
             ]
-            stage.handler(c)(taken)
+            work_through(c, taken)
             position += size
     frame = queries.windows(c.store)
     names = [name for name in Window.__struct_fields__ if name in frame.columns]
     stored = [Window(**dict(zip(names, row, strict=True))) for row in frame[names].itertuples(index=False, name=None)]
     return stored, told(c)
+
+
+def work_through(c: Context, taken: list[Taken]) -> None:
+    """By a stage that has just begun."""
+    with stage.Counting(c) as counting:
+        counting.handle(taken)
+        counting.rest()
 
 
 def told(c: Context) -> list[Window | Tick]:
@@ -130,13 +140,48 @@ def test_a_repeated_stretch_changes_nothing(tmp_path: Path) -> None:
     c = context(tmp_path)
     records = [scored(n, n * 10.0) for n in range(10)]
     store_scores(c.store, records, FRESH)
-    handle = stage.handler(c)
     taken = [Taken(Message(0, n, "k", b""), record) for n, record in enumerate(records)]
-    handle(taken)
-    before = queries.windows(c.store)
-    handle(taken[3:8])
+    with stage.Counting(c) as counting:
+        counting.handle(taken)
+        counting.rest()
+        before = queries.windows(c.store)
+        counting.handle(taken[3:8])
     assert queries.windows(c.store).equals(before)
     assert before["stories"].sum() == 10
+
+
+def test_a_batch_is_finished_with_when_what_came_of_it_is_stored(tmp_path: Path) -> None:
+    c = context(tmp_path)
+    records = [scored(n, n * 10.0) for n in range(4)]
+    store_scores(c.store, records, FRESH)
+    taken = [Taken(Message(0, n, "k", b""), record) for n, record in enumerate(records)]
+    with stage.Counting(c) as counting:
+        assert counting.handle(taken[:2]) == {}
+        assert counting.handle(taken[2:]) == {0: 2}
+        assert counting.rest() == {0: 4}
+        assert counting.rest() == {}
+
+
+def test_nothing_is_written_behind_windows_that_could_not_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    c = context(tmp_path)
+    records = [scored(n, n * 10.0) for n in range(4)]
+    store_scores(c.store, records, FRESH)
+    taken = [Taken(Message(0, n, "k", b""), record) for n, record in enumerate(records)]
+    store_windows = stage.store_windows
+
+    def fails_once(store: Store, windows: Sequence[Window]) -> None:
+        monkeypatch.setattr(stage, "store_windows", store_windows)
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(stage, "store_windows", fails_once)
+    with stage.Counting(c) as counting:
+        counting.handle(taken[:2])
+        with pytest.raises(StoreError, match="full"):
+            counting.handle(taken[2:])
+    assert load_positions(c.store, "trends")[1] == {}
+    assert queries.windows(c.store).empty
+    work_through(c, taken)
+    assert queries.windows(c.store)["stories"].sum() == 4
 
 
 def test_ticks_wait_for_the_slowest_partition() -> None:

@@ -56,7 +56,8 @@ def by_one_machine(folder: Path, records: list[Scored]) -> list[tuple[object, ..
     folder.mkdir()
     c = context(folder)
     store_scores(c.store, records, FRESH)
-    stage.handler(c)([Taken(Message(0, number, "k", b""), record) for number, record in enumerate(records)])
+    with stage.Counting(c) as counting:
+        counting.handle([Taken(Message(0, number, "k", b""), record) for number, record in enumerate(records)])
     return windows(c)
 
 

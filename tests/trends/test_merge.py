@@ -78,14 +78,16 @@ def seen_by_a_detector(
     for part in spread:
         part.append(Heartbeat(at=after(100_000), replayed=True))
     merge = Merge[Scored | Heartbeat](parts)
-    handle, finished = stage.handler(c, merge), Finished()
+    finished = Finished()
     order = interleaved(spread, draw)
     done: dict[int, int] = {}
-    while order:
-        size = draw.draw(st.integers(1, len(order)))
-        batch, order = order[:size], order[size:]
-        taken = [Taken(Message(partition, offset, "k", b""), record) for partition, offset, record in batch]  # type: ignore[arg-type]
-        done |= finished.positions([message for message, _ in taken], taken, handle(taken))
+    with stage.Counting(c, merge) as counting:
+        while order:
+            size = draw.draw(st.integers(1, len(order)))
+            batch, order = order[:size], order[size:]
+            taken = [Taken(Message(partition, offset, "k", b""), record) for partition, offset, record in batch]  # type: ignore[arg-type]
+            done |= finished.positions([message for message, _ in taken], taken, counting.handle(taken))
+        done |= finished.positions((), (), counting.rest())
     assert done == {partition: len(part) for partition, part in enumerate(spread)}, "all is finished with in the end"
     found = at_ticks(told(c))
     c.store.close()
