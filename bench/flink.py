@@ -53,6 +53,7 @@ PARTS = 4
 FRESH = timedelta(hours=2)
 ROOT = Path(__file__).parent.parent
 LIMIT_S = 1200
+LOOK_S = 1.0  # how often the broker is asked how far it is; each time costs the counting process some ms
 LONGER = 3
 QUIET_S = 20  # quix-streams ends when nothing came for so long
 STATE_S, STATES = 30, 12  # how long the job keeps state in the measurement of it, and how many times that it lasts
@@ -211,7 +212,7 @@ def alone(folder: Path, server: str, records: Sequence[Scored], parallelism: int
     settings, log = topic(folder, server, "flink", parallelism)
     append(log, records)
     with flink.Job(Place(folder, ROOT / "moodwire.toml"), settings, PARTS):
-        until(lambda: log.lag("scored", "trends") == 0, LIMIT_S)  # it commits at its checkpoints
+        until(lambda: log.lag("scored", "trends") == 0, LIMIT_S, LOOK_S)  # it commits at its checkpoints
     log.close()
 
 
@@ -267,7 +268,7 @@ def engine(
     thread = threading.Thread(target=(flink if kind == "flink" else stage).run, args=(context,), daemon=True)
     thread.start()
     topics = ("scored", flink.COUNTED, flink.MARKS) if kind == "flink" else ("scored",)
-    until(lambda: all(log.lag(topic, "trends") == 0 for topic in topics), LIMIT_S)
+    until(lambda: all(log.lag(topic, "trends") == 0 for topic in topics), LIMIT_S, LOOK_S)
     context.stop.set()
     thread.join()
     frame = queries.windows(store).drop(columns="score")

@@ -204,12 +204,12 @@ def core_s(pid: int) -> float:
     return times.user + times.system
 
 
-def until(done: Callable[[], bool], limit_s: float = 300) -> None:
+def until(done: Callable[[], bool], limit_s: float = 300, look_s: float = 0.02) -> None:
     deadline = time.monotonic() + limit_s
     while not done():
         if time.monotonic() > deadline:
             sys.exit("the flow did not come to an end")
-        time.sleep(0.02)
+        time.sleep(look_s)
 
 
 if __name__ == "__main__":

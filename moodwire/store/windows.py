@@ -2,14 +2,17 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from operator import add, sub
-from typing import NamedTuple
+from functools import cache
+from itertools import repeat
+from operator import sub
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from moodwire.records import WINDOW_S, Window, floor_time, micros
+from moodwire.records import WINDOW_S, Window, from_micros, micros
 from moodwire.store import schema
 from moodwire.store.db import Store, add_up, upsert, upsert_columns
 
@@ -150,9 +153,8 @@ def store_windows(store: Store, windows: Sequence[Window]) -> None:
     """
     if not windows:
         return
-    # By key, so that neighbours in the table are written together.
-    rows = {(window.series, window.start): msgspec.structs.astuple(window) for window in windows}
-    rows = dict(sorted(rows.items()))
+    # By key: neighbours in the table are written together, and what lies in one longer window stands together.
+    rows = {(row[0], row[1]): row for row in sorted(map(msgspec.structs.astuple, windows))}
     with store.write() as connection:
         stored = held(connection, rows)
         # The table's columns are the record's fields.
@@ -169,24 +171,20 @@ def store_windows(store: Store, windows: Sequence[Window]) -> None:
 
 
 def _roll_up(connection: sa.Connection, added: Mapping[Key, tuple[int, ...]]) -> None:
-    """Add to the longer windows what was added to those of 60 s; a length sums up the one below."""
-    keys: list[Key] = []
-    lengths: list[int] = []
-    sums: list[tuple[int, ...]] = []
+    """Add to the longer windows what was added to those of 60 s, which come by key; a length sums up the one below."""
+    if not added:
+        return
+    series = np.array([name for name, _ in added], object)
+    starts = np.array([micros(start) for _, start in added])
+    sums = np.array(list(added.values()))
+    longer: list[tuple[Any, ...]] = []
     for length_s in ROLLUPS_S:
-        floors = {start: floor_time(start, length_s) for start in {start for _, start in added}}
-        longer: dict[Key, tuple[int, ...]] = {}
-        for (series, start), counts in added.items():
-            key = series, floors[start]
-            longer[key] = tuple(map(add, longer[key], counts)) if key in longer else counts
-        keys += longer
-        lengths += [length_s] * len(longer)
-        sums += longer.values()
-        added = longer
-    if keys:
-        series_of, starts = zip(*keys, strict=True)
-        columns = dict(zip(_SUMS, zip(*sums, strict=True), strict=True))
-        add_up(connection, schema.windows, {"series": series_of, "length_s": lengths, "start": starts, **columns})
+        starts = starts - starts % (length_s * 1_000_000)
+        begins = np.flatnonzero(np.r_[True, (series[1:] != series[:-1]) | (starts[1:] != starts[:-1])])
+        series, starts, sums = series[begins], starts[begins], np.add.reduceat(sums, begins)
+        longer += zip(series, repeat(length_s), map(cache(from_micros), starts.tolist()), *sums.T.tolist())
+    names = ("series", "length_s", "start", *_SUMS)
+    add_up(connection, schema.windows, dict(zip(names, zip(*longer, strict=True), strict=True)))
 
 
 def load_positions(store: Store, name: str) -> tuple[datetime | None, dict[int, int]]:
