@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dash import Dash, Input, Output, html, set_props
+from dash import Dash, Input, Output, State, html, set_props
 from starlette.exceptions import HTTPException
 
 from dashboard import export, frame, guard, login, shared
@@ -21,12 +21,15 @@ from dashboard.data import Data
 from dashboard.live import Live
 from dashboard.pages import health, incidents, label, overview, rules, search, series, story
 from dashboard.parts import empty
+from dashboard.view import Asked
 from moodwire.errors import MoodwireError
 from moodwire.settings import Settings
 from moodwire.store.db import Store
 
 log = logging.getLogger("dashboard")
 Clock = Callable[[], datetime]
+# What a page's own script will ask for is on its way while the script is still being read.
+EARLY = '<link rel="preload" href="/_dash-layout" as="fetch" crossorigin="anonymous">\n'
 PAGES = (overview, series, incidents, rules, search, label, health, story)
 
 
@@ -41,25 +44,36 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
         suppress_callback_exceptions=True,  # a page's parts come with the page
         on_error=told,
     )
-    app.index_string = app.index_string.replace("<html>", '<html lang="en">')
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">').replace("{%css%}", EARLY + "{%css%}")
     data = Data(store, settings, clock)
     live = Live(store, clock)
 
-    @app.callback(Output("page", "children"), Input("where", "pathname"), prevent_initial_call=True)
-    def show(path: str) -> Any:
+    @app.callback(
+        Output("page", "children"),
+        Input("where", "pathname"),
+        State("where", "search"),
+        State("beat", "data"),
+        prevent_initial_call=True,
+    )
+    @frame.in_thread
+    def turn(path: str, search: str | None, beat: str) -> Any:
+        return show(Asked(path, search, beat))
+
+    def show(asked: Asked) -> Any:
         for page in PAGES:
-            shown = page.layout(path, data)
+            shown = page.layout(asked, data)
             if shown is not None:
                 return shown
-        return [html.H1("No such page"), empty(f"There is no page {path}. The pages are named above.")]
+        return [html.H1("No such page"), empty(f"There is no page {asked.path}. The pages are named above.")]
 
     def layout() -> Any:
         # It is the page's own script that asks, and a browser says for which page.
         asking = app.backend.request_adapter().headers.get("referer") if app.backend.has_request_context() else None
         if asking is None:  # then the page tells where it is
-            return frame.layout(live, None, None, None)
+            return frame.layout(live.first(), None, None, None)
         where = urlsplit(asking)
-        return frame.layout(live, where.path, f"?{where.query}" if where.query else "", show(where.path))
+        asked = Asked(where.path, f"?{where.query}" if where.query else "", live.first())
+        return frame.layout(asked.beat, asked.path, asked.search, show(asked))
 
     app.layout = layout
     frame.register(app, data, live)

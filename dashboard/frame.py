@@ -46,7 +46,7 @@ def in_thread(callback: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def layout(live: Live, path: str | None, search: str | None, page: Any) -> Any:
+def layout(beat: str, path: str | None, search: str | None, page: Any) -> Any:
     """The frame, and in it the page at a path with what stands behind it, where these are known: so the browser asks
     for the page's data at once, and not first for the frame's and the page's parts.
     """
@@ -54,7 +54,7 @@ def layout(live: Live, path: str | None, search: str | None, page: Any) -> Any:
     return dmc.MantineProvider(
         [
             dcc.Location(id="where", refresh="callback-nav", pathname=path, search=search),
-            dcc.Store(id="beat", data=live.first()),
+            dcc.Store(id="beat", data=beat),
             dcc.Store(id="shown"),
             dcc.Interval(id="quiet", interval=QUIET_S * 1000),
             html.A("To the page", href="#page", className="skip"),

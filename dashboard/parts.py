@@ -29,13 +29,14 @@ def grid(
     row: int = 28,
     label: str = "",
     none: str = "Nothing in this time.",
+    rows: list[dict[str, Any]] | None = None,
 ) -> Any:
     """A table. It keeps scroll, sort and focus while its rows change."""
     return html.Div(
         dag.AgGrid(
             id=id_,
             columnDefs=list(columns),
-            rowData=None,
+            rowData=rows,
             defaultColDef={"sortable": True, "resizable": True, "suppressHeaderMenuButton": True},
             dashGridOptions={
                 "rowHeight": row,
@@ -55,16 +56,16 @@ def grid(
     )
 
 
-def stories_grid(id_: str, height: int) -> Any:
-    return grid(id_, STORY_COLUMNS, height, 46, "stories")
+def stories_grid(id_: str, height: int, rows: list[dict[str, Any]] | None = None) -> Any:
+    return grid(id_, STORY_COLUMNS, height, 46, "stories", rows=rows)
 
 
-def graph(id_: str, label: str, height: int = 300) -> Any:
+def graph(id_: str, label: str, height: int = 300, figure: figures.Figure | None = None) -> Any:
     # No height of its own: the figure has one.
     return html.Div(
         dcc.Graph(
             id=id_,
-            figure=figures.blank(height),
+            figure=figure or figures.blank(height),
             config={"displaylogo": False, "displayModeBar": False, "scrollZoom": False},
             style={"height": "auto"},
         ),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote, urlencode
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -20,6 +20,14 @@ COMPARED = 6  # series in one figure, at most
 ZONES = available_timezones()
 
 Span = tuple[datetime, datetime]
+
+
+class Asked(NamedTuple):
+    """A page as a browser asks for it, and the beat as of which it is shown."""
+
+    path: str
+    search: str | None
+    beat: str
 
 
 @dataclass(frozen=True)

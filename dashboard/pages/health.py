@@ -12,7 +12,7 @@ from dashboard import figures
 from dashboard.data import Data
 from dashboard.frame import STALE_S, in_thread
 from dashboard.parts import age, empty, graph, grid, heading, moment
-from dashboard.view import View, parse
+from dashboard.view import Asked, View, parse
 from moodwire.records import floor_time
 from moodwire.settings import Settings
 from moodwire.store import queries, watching
@@ -34,8 +34,8 @@ FEED_COLUMNS = [
 ]
 
 
-def layout(path: str, data: Data) -> Any:
-    if path != "/health":
+def layout(asked: Asked, data: Data) -> Any:
+    if asked.path != "/health":
         return None
     return [
         html.H1("Health"),

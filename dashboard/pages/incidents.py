@@ -27,7 +27,7 @@ from dashboard.parts import (
     series_link,
     your_name,
 )
-from dashboard.view import STEPS_S, View, incident_path, parse, pretty
+from dashboard.view import STEPS_S, Asked, View, incident_path, parse, pretty
 from moodwire.errors import BadInput
 from moodwire.records import Alert
 from moodwire.store import watching
@@ -69,14 +69,14 @@ COLUMNS = [
 ]
 
 
-def layout(path: str, data: Data) -> Any:
-    if path in {"/incidents", "/alerts"}:
+def layout(asked: Asked, data: Data) -> Any:
+    if asked.path in {"/incidents", "/alerts"}:
         return [
             html.H1("Incidents"),
             html.P(id="incidents-note", className="note"),
             grid("incidents", COLUMNS, 640, label="incidents", none="No alarm so far."),
         ]
-    if path.startswith(PREFIX):
+    if asked.path.startswith(PREFIX):
         return [
             html.Div(empty("Loading …"), id="incident-top"),
             html.Div(id="incident-chart"),

@@ -10,7 +10,7 @@ from dashboard import person
 from dashboard.data import Data
 from dashboard.frame import in_thread
 from dashboard.parts import called, download, empty, external, grid, heading, your_name
-from dashboard.view import View, parse
+from dashboard.view import Asked, View, parse
 from moodwire.labels import SENTIMENTS, TOPIC_NAMES
 from moodwire.store import labels
 from moodwire.store.labels import Correction, sentiment_of
@@ -29,8 +29,8 @@ COLUMNS = [
 ]
 
 
-def layout(path: str, data: Data) -> Any:
-    if path != "/label":
+def layout(asked: Asked, data: Data) -> Any:
+    if asked.path != "/label":
         return None
     return [
         html.H1("Label"),

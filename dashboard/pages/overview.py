@@ -1,8 +1,9 @@
 """The mood now: all news, topics over time, every series in a table, and the newest stories."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,8 @@ from dashboard.parts import (
     stories_grid,
     story_rows,
 )
-from dashboard.view import View, parse, pretty, series_path
+from dashboard.view import Asked, View, parse, pretty, series_path
+from moodwire.errors import MoodwireError
 from moodwire.records import floor_time
 from moodwire.store import queries, watching
 
@@ -67,30 +69,45 @@ COLUMNS = [
 ]
 
 
-def layout(path: str, data: Data) -> Any:
-    if path != "/":
+class Now(NamedTuple):
+    """What the overview shows of a span, but for its stories."""
+
+    lead: Any
+    firing: Any
+    mood: Any
+    rows: list[dict[str, Any]] | None
+    heat: Any
+    note: Any
+
+
+def layout(asked: Asked, data: Data) -> Any:
+    """With what it shows, for it is what most people see first: a browser that still has to ask draws twice."""
+    if asked.path != "/":
         return None
+    first, (rows, note) = Now(empty("Loading …"), None, None, None, None, None), (None, None)
+    with suppress(MoodwireError):  # the next beat says what is wrong, or shows it all
+        first, (rows, note) = now(asked.beat, asked.search, data), newest(asked.beat, asked.search, data)
     return [
         html.H1("The mood of the news", className="unseen"),
         dcc.Store(id="picked"),
-        html.Div(empty("Loading …"), id="now", className="lead"),
-        html.Div(id="firing"),
+        html.Div(first.lead, id="now", className="lead"),
+        html.Div(first.firing, id="firing"),
         html.Div(
             [
                 html.Section(
                     [
                         heading("All news", "with what is uncertain about it; drag over a span to read its stories"),
-                        graph("mood", "score and number of all stories over time"),
+                        graph("mood", "score and number of all stories over time", figure=first.mood),
                         heading("Topics over time", "blue and + good, orange and − bad"),
-                        graph("heat", "mean score of each topic over time"),
+                        graph("heat", "mean score of each topic over time", figure=first.heat),
                     ]
                 ),
                 html.Section(
                     [
-                        html.H2(["Series", html.Small(id="series-note")]),
-                        grid("series", COLUMNS, 372, label="series"),
-                        html.H2(["Newest stories", html.Small(id="stories-note")]),
-                        stories_grid("stories", 430),
+                        html.H2(["Series", html.Small(first.note, id="series-note")]),
+                        grid("series", COLUMNS, 372, label="series", rows=first.rows),
+                        html.H2(["Newest stories", html.Small(note, id="stories-note")]),
+                        stories_grid("stories", 430, rows),
                     ]
                 ),
             ],
@@ -109,45 +126,22 @@ def register(app: Dash, data: Data) -> None:
         Output("series-note", "children"),
         Input("beat", "data"),
         Input("where", "search"),
+        prevent_initial_call=True,
     )
     @in_thread
     def overview(beat: str, search: str | None) -> Any:
-        now, view = datetime.fromisoformat(beat), parse(search)
-        begin, end = view.times(now)
-        table = [*data.ask_at(now, queries.overview, end, end - begin).itertuples()]
-        usual = data.usual(begin)
-        course = data.ask_at(now, queries.mood, "all", begin, end, view.freq_s)
-        incidents = data.ask_at(now, watching.incidents, None, begin, end, 50)
-        return (
-            lead(table, view, usual.get("all")),
-            [incident_card(alert, data.names, view) for alert in data.ask_at(now, queries.open_incidents)]
-            if view.between is None
-            else None,
-            figures.course(
-                course.assign(start=view.local(course["start"])),
-                f"all{view.frame}",
-                normal=normal(data, begin, end, view.freq_s),
-                events=events(incidents, view, data.names) if len(incidents) <= 6 else (),
-                height=300,
-            ),
-            series_rows(table, usual, data.names),
-            heat_of(table, view, begin, end),
-            ["click a head to sort, a name to look closer · ", download("overview", view.search())],
-        )
+        return now(beat, search, data)
 
     @app.callback(
         Output("stories", "rowData"),
         Output("stories-note", "children"),
         Input("beat", "data"),
         Input("where", "search"),
+        prevent_initial_call=True,
     )
     @in_thread
     def stories(beat: str, search: str | None) -> Any:
-        now, view = datetime.fromisoformat(beat), parse(search)
-        begin, end = view.times(now)
-        frame = data.ask_at(now, queries.stories, None, begin, end if view.between else None, STORIES)
-        note = ["as they come · " if view.between is None else f"{view.name} · ", download("stories", view.search())]
-        return story_rows(frame, view, now), note
+        return newest(beat, search, data)
 
     app.clientside_callback(  # type: ignore[no-untyped-call]
         ClientsideFunction("moodwire", "pick"),
@@ -165,6 +159,40 @@ def register(app: Dash, data: Data) -> None:
     def picked(span: list[str], search: str | None) -> Any:
         pick = picked_span(span, parse(search))
         return no_update if pick is None else series_path("all") + parse(search).search(pick=pick)
+
+
+def now(beat: str, search: str | None, data: Data) -> Now:
+    at, view = datetime.fromisoformat(beat), parse(search)
+    begin, end = view.times(at)
+    table = [*data.ask_at(at, queries.overview, end, end - begin).itertuples()]
+    usual = data.usual(begin)
+    course = data.ask_at(at, queries.mood, "all", begin, end, view.freq_s)
+    incidents = data.ask_at(at, watching.incidents, None, begin, end, 50)
+    return Now(
+        lead(table, view, usual.get("all")),
+        [incident_card(alert, data.names, view) for alert in data.ask_at(at, queries.open_incidents)]
+        if view.between is None
+        else None,
+        figures.course(
+            course.assign(start=view.local(course["start"])),
+            f"all{view.frame}",
+            normal=normal(data, begin, end, view.freq_s),
+            events=events(incidents, view, data.names) if len(incidents) <= 6 else (),
+            height=300,
+        ),
+        series_rows(table, usual, data.names),
+        heat_of(table, view, begin, end),
+        ["click a head to sort, a name to look closer · ", download("overview", view.search())],
+    )
+
+
+def newest(beat: str, search: str | None, data: Data) -> tuple[list[dict[str, Any]], Any]:
+    """Stories' rows, and what is said above them."""
+    at, view = datetime.fromisoformat(beat), parse(search)
+    begin, end = view.times(at)
+    frame = data.ask_at(at, queries.stories, None, begin, end if view.between else None, STORIES)
+    note = ["as they come · " if view.between is None else f"{view.name} · ", download("stories", view.search())]
+    return story_rows(frame, view, at), note
 
 
 def lead(table: Sequence[Any], view: View, usual: float | None) -> list[Any]:

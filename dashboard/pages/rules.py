@@ -14,7 +14,7 @@ from dashboard import person
 from dashboard.data import Data
 from dashboard.frame import in_thread
 from dashboard.parts import age, called, empty, heading, moment, series_link
-from dashboard.view import View, incident_path, parse, pretty
+from dashboard.view import Asked, View, incident_path, parse, pretty
 from moodwire.errors import BadInput
 from moodwire.records import floor_time
 from moodwire.settings import (
@@ -38,8 +38,8 @@ LISTED = 12  # incidents of a rule
 NUMBER = "figure-cell"
 
 
-def layout(path: str, data: Data) -> Any:
-    if path != "/rules":
+def layout(asked: Asked, data: Data) -> Any:
+    if asked.path != "/rules":
         return None
     return [
         html.H1("Rules"),

@@ -10,7 +10,7 @@ from dashboard.data import Data
 from dashboard.frame import in_thread
 from dashboard.pages.series import known_series
 from dashboard.parts import called, download, empty, stories_grid, story_rows
-from dashboard.view import View, parse, pretty
+from dashboard.view import Asked, View, parse, pretty
 from moodwire.store import watching
 from moodwire.store.find import LABELS, find, match_of
 
@@ -18,8 +18,8 @@ SHOWN = 300  # stories
 FIELDS = ("words", "series", "source", "label")
 
 
-def layout(path: str, data: Data) -> Any:
-    if path != "/search":
+def layout(asked: Asked, data: Data) -> Any:
+    if asked.path != "/search":
         return None
     return [
         html.H1("Search"),

@@ -25,7 +25,7 @@ from dashboard.parts import (
     stories_grid,
     story_rows,
 )
-from dashboard.view import COMPARED, View, incident_path, parse, pretty
+from dashboard.view import COMPARED, Asked, View, incident_path, parse, pretty
 from moodwire.records import floor_time
 from moodwire.store import queries, watching
 from moodwire.store.detection import Expected, expected
@@ -36,10 +36,10 @@ BEFORE = timedelta(days=1)  # what was last expected may be so old
 PREFIX = "/series/"
 
 
-def layout(path: str, data: Data) -> Any:
-    if not path.startswith(PREFIX):
+def layout(asked: Asked, data: Data) -> Any:
+    if not asked.path.startswith(PREFIX):
         return None
-    name = unquote(path.removeprefix(PREFIX))
+    name = unquote(asked.path.removeprefix(PREFIX))
     return [
         html.Div([html.H1(pretty(name, data.names)), html.Div(id="one-now", className="lead")], className="lead"),
         html.Div(

@@ -12,7 +12,7 @@ from dashboard import person
 from dashboard.data import Data
 from dashboard.frame import in_thread
 from dashboard.parts import empty, external, figure, heading, number, series_link, signed
-from dashboard.view import View, parse
+from dashboard.view import Asked, View, parse
 from moodwire import answers, tables
 from moodwire.labels import SENTIMENTS, TOPIC_NAMES
 from moodwire.records import Scored
@@ -31,8 +31,8 @@ class Part(NamedTuple):
     moved: float | None
 
 
-def layout(path: str, data: Data) -> Any:
-    if not path.startswith(PREFIX):
+def layout(asked: Asked, data: Data) -> Any:
+    if not asked.path.startswith(PREFIX):
         return None
     return [
         html.Div(empty("Loading …"), id="story-top"),
