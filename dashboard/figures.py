@@ -234,13 +234,13 @@ def plain(data: Sequence[Part], height: int, **layout: Any) -> Figure:
     grid = {"gridcolor": FAINT, "zerolinecolor": FAINT, "zerolinewidth": 2}
     for name in {"xaxis", "yaxis", *axes}:
         look = {"showgrid": False, "linecolor": FAINT} if name[0] == "x" else grid
-        layout[name] = {"automargin": True, "ticks": "", **look, **axes.get(name, {})}
+        layout[name] = {"automargin": name[0] == "y", "ticks": "", **look, **axes.get(name, {})}
     return {
         "data": list(data),
         "layout": {
             "height": height,
             "showlegend": False,
-            "margin": {"l": 36, "r": 12, "t": 18, "b": 26},
+            "margin": {"l": 36, "r": 12, "t": 18, "b": 34},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "font": {"family": "Georgia, Noto Serif, serif", "size": 12, "color": INK},
