@@ -29,7 +29,10 @@ from moodwire.store.db import Store
 log = logging.getLogger("dashboard")
 Clock = Callable[[], datetime]
 # What a page's own script will ask for is on its way while the script is still being read.
-EARLY = '<link rel="preload" href="/_dash-layout" as="fetch" crossorigin="anonymous">\n'
+EARLY = '<link rel="preload" href="/_dash-layout" as="fetch" crossorigin="anonymous">\n' + "".join(
+    f'<link rel="preload" href="/_dash-component-suites/{script}" as="script">\n'
+    for script in ("plotly/package_data/plotly.min.js", "dash/dcc/async-graph.js", "dash_ag_grid/async-community.js")
+)
 PAGES = (overview, series, incidents, rules, search, label, health, story)
 
 
