@@ -65,7 +65,14 @@ COLUMNS = [
     },
     {"field": "stories", "headerName": "Stories", "width": 76, "sort": "desc", "type": "rightAligned"},
     {"field": "negative", "headerName": "Negative", "width": 84, "type": "rightAligned"},
-    {"field": "trend", "headerName": "Course", "cellRenderer": "Spark", "width": 112, "sortable": False},
+    {
+        "field": "trend",
+        "headerName": "Course",
+        "cellRenderer": "Spark",
+        "cellDataType": False,  # a list, which has no text of its own
+        "width": 112,
+        "sortable": False,
+    },
 ]
 
 
