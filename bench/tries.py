@@ -182,9 +182,9 @@ def main() -> None:
     examples = training(Path(options.data))
     for seed in SEEDS:
         for attempt in TRIES:
-            if any(row["name"] == attempt.name and row["seed"] == seed for row in known):
+            if any(row["try"] == attempt.name and row["seed"] == seed for row in known):
                 continue
-            row = {"name": attempt.name, "seed": seed, **result(attempt, seed, examples, options)}
+            row = {"try": attempt.name, "seed": seed, **result(attempt, seed, examples, options)}
             known.append(row)
             with results.open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -198,14 +198,14 @@ def left_out(data: Path, options: argparse.Namespace, results: Path, known: list
     labelled = training(data)
     for name, source in (("TFNS", tfns(data, "train")), ("SEntFiN", sentfin(data, False))):
         attempt = Try(f"left out: {name}")
-        if not any(row["name"] == attempt.name for row in known):
+        if not any(row["try"] == attempt.name for row in known):
             theirs = {identity(example.text) for example in source}
             rest = [example for example in labelled if identity(example.text) not in theirs]
             chosen = [e for e in source if e.sentiment is not None and identity(e.text) not in barred][:3000]
-            known.append({"name": attempt.name, "seed": 7, **result(attempt, 7, rest, options, chosen)})
+            known.append({"try": attempt.name, "seed": 7, **result(attempt, 7, rest, options, chosen)})
             with results.open("a") as file:
                 file.write(json.dumps(known[-1]) + "\n")
-        (row,) = (row for row in known if row["name"] == attempt.name)
+        (row,) = (row for row in known if row["try"] == attempt.name)
         print(f"{attempt.name}: sentiment weighted F1 on it {row['other']:.4f}")
 
 
@@ -254,9 +254,9 @@ def table(rows: list[dict[str, Any]]) -> None:
     heads = "sentiment wF1 | of posts | topic wF1 | entity wF1 | where labels are mixed"
     print(f"\n| try | seeds | {heads} | loss | minutes |\n|---|---|---|---|---|---|---|---|")
     for attempt in TRIES:
-        mine = [row for row in rows if row["name"] == attempt.name]
+        mine = [row for row in rows if row["try"] == attempt.name]
         if mine:
-            means = {key: np.mean([row[key] for row in mine]) for key in mine[0] if key not in {"name", "seed"}}
+            means = {key: np.mean([row[key] for row in mine]) for key in mine[0] if key not in {"try", "seed"}}
             told = " | ".join(
                 f"{means[name]:.4f}" for name in ("sentiment", "posts", "topic", "entity", "mixed", "loss")
             )
