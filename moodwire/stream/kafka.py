@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -28,6 +29,7 @@ from kafka.errors import (
     CommitFailedError,
     FencedInstanceIdError,
     KafkaError,
+    RebalanceInProgressError,
     RetriableError,
     TopicAlreadyExistsError,
 )
@@ -289,15 +291,18 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         return self._take(max_records, REQUEST_S)  # it is there, and on its way
 
     def commit(self, positions: Mapping[int, int]) -> None:
-        with self._changed:
-            ours = {
-                self._log.place(self._topic, partition): OffsetAndMetadata(offset, "", -1)
-                for partition, offset in positions.items()
-                if partition in self._handed
-            }
-        if ours:
+        give_up_at = time.monotonic() + GIVE_UP_S
+        while ours := self._ours(positions):
             try:
-                self._ask(lambda client: client.commit(ours, timeout_ms=1000 * GIVE_UP_S))
+                self._ask(partial(Client.commit, offsets=ours, timeout_ms=1000 * GIVE_UP_S))
+                break
+            except RebalanceInProgressError as error:  # the poll thread brings it to its end
+                if time.monotonic() > give_up_at:
+                    raise StreamError(
+                        f"group {self._group} on topic {self._topic}: its members have not shared the partitions out "
+                        f"for {GIVE_UP_S:.0f} s, so nothing can be committed; look at the brokers' log"
+                    ) from error
+                time.sleep(IDLE_S)
             except CommitFailedError as error:
                 raise self._moved(positions) from error
             except FencedInstanceIdError as error:
@@ -307,6 +312,15 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
                 raise StreamError(f"group {self._group} cannot commit on topic {self._topic}: {error!r}") from error
         if len(ours) < len(positions):
             raise self._moved(positions)
+
+    def _ours(self, positions: Mapping[int, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Those of partitions that were not taken from us since their records were given out."""
+        with self._changed:
+            return {
+                self._log.place(self._topic, partition): OffsetAndMetadata(offset, "", -1)
+                for partition, offset in positions.items()
+                if partition in self._handed
+            }
 
     def hold(self, partitions: Collection[int]) -> None:
         self._on_hold = frozenset(partitions)

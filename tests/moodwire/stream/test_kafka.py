@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka.errors import RebalanceInProgressError
 
 from moodwire.errors import Rebalanced, StreamError
 from moodwire.stream import kafka
-from moodwire.stream.kafka import Broker, KafkaConsumer, KafkaLog
+from moodwire.stream.kafka import Broker, Client, KafkaConsumer, KafkaLog
 from moodwire.stream.log import Message
 from tests import services
 from tests.helpers import kafka_log, until
@@ -55,6 +56,29 @@ def test_members_share_a_topic_and_one_that_joins_takes_work_over(tmp_path: Path
     assert one.lag("t", "g") == 0
     one.close()
     two.close()
+
+
+def test_a_commit_waits_for_a_rebalance_that_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = kafka_log(f"{tmp_path.name}.")
+    log.append("t", entries(3))
+    reader = log.consumer("t", "g")
+    taken: list[Message] = []
+    while len(taken) < 3:
+        taken += reader.poll(9, 5)
+    refused: list[object] = []
+    commit = Client.commit
+
+    def refuses_twice(self: Client, offsets: object, timeout_ms: float) -> None:
+        if len(refused) < 2:
+            refused.append(offsets)
+            raise RebalanceInProgressError
+        commit(self, offsets, timeout_ms=timeout_ms)
+
+    monkeypatch.setattr(Client, "commit", refuses_twice)
+    reader.commit({message.partition: message.offset + 1 for message in taken})
+    assert len(refused) == 2
+    assert log.lag("t", "g") == 0
+    log.close()
 
 
 def test_a_slow_reader_holds_fetching_back_and_stays_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
