@@ -92,9 +92,10 @@ def told(path: Path, text: str) -> None:
 def arm(striker: Striker) -> None:
     for log in (EmbeddedLog, KafkaLog):
         log.append = _append(striker, log.append)  # type: ignore[method-assign, assignment]
+    ends: dict[int, int] = {}  # a stage has one consumer
     for consumer in (EmbeddedConsumer, KafkaConsumer):
-        consumer.poll = _poll(striker, consumer.poll)  # type: ignore[method-assign, assignment]
-        consumer.commit = _commit(striker, consumer.commit)  # type: ignore[method-assign, assignment]
+        consumer.poll = _poll(striker, consumer.poll, ends)  # type: ignore[method-assign, assignment]
+        consumer.commit = _commit(striker, consumer.commit, ends)  # type: ignore[method-assign, assignment]
     Store.write = _write(striker, Store.write)  # type: ignore[method-assign, assignment]
 
 
@@ -117,19 +118,28 @@ def _append(striker: Striker, real: Callable[..., Any]) -> Callable[..., Any]:
     return append
 
 
-def _poll(striker: Striker, real: Callable[..., Any]) -> Callable[..., Any]:
+def _poll(striker: Striker, real: Callable[..., Any], ends: dict[int, int]) -> Callable[..., Any]:
+    """Records are in hand until they are committed. ends: of those that were taken, by partition."""
+
     def poll(self: Any, max_records: int, timeout_s: float) -> Any:
         messages = real(self, min(max_records, BATCH), timeout_s)
-        striker.in_hand = len(messages)
+        if messages:
+            striker.in_hand = len(messages)
+            ends.update({message.partition: message.offset + 1 for message in messages})
         return messages
 
     return poll
 
 
-def _commit(striker: Striker, real: Callable[..., Any]) -> Callable[..., Any]:
+def _commit(striker: Striker, real: Callable[..., Any], ends: dict[int, int]) -> Callable[..., Any]:
     def commit(self: Any, positions: Any) -> Any:
         striker.at("commit", striker.in_hand)
-        return real(self, positions)
+        real(self, positions)
+        for partition, position in positions.items():
+            if position >= ends.get(partition, 0):
+                ends.pop(partition, None)
+        if not ends:
+            striker.in_hand = 0
 
     return commit
 
