@@ -299,7 +299,7 @@ def write_live(store: Store, seconds: float) -> list[tuple[int, float]]:
             start = at.replace(second=0, microsecond=0)
             windows += [window_of((series.name, start), totals) for series in record.series]
         store_scores(store, records, timedelta(hours=2))
-        store_windows(store, list({(w.series, w.start): w for w in windows}.values()))
+        store_windows(store, windows)
         with store.write() as connection:
             save_positions(connection, "trends", at, {0: records[-1].offset})
         committed = time.time()

@@ -146,15 +146,16 @@ def within(positions: Positions) -> sa.ColumnElement[bool]:
 
 
 def store_windows(store: Store, windows: Sequence[Window]) -> None:
-    """Keep each window's newest revision, and add what it changes to the longer windows that it lies in.
+    """Keep each window's newest revision (here the last), and add what it changes to the longer windows it lies in.
 
     In one transaction, so the difference from what is held is just what the longer windows lack. One that retention has
     dropped begins again with what is added.
     """
     if not windows:
         return
+    newest = {(window.series, window.start): window for window in windows}
     # By key: neighbours in the table are written together, and what lies in one longer window stands together.
-    rows = {(row[0], row[1]): row for row in sorted(map(msgspec.structs.astuple, windows))}
+    rows = {key: msgspec.structs.astuple(newest[key]) for key in sorted(newest)}
     with store.write() as connection:
         stored = held(connection, rows)
         # The table's columns are the record's fields.

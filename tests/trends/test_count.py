@@ -44,6 +44,14 @@ def run(folder: Path, records: list[Scored], cuts: list[int]) -> tuple[list[Wind
     return stored, told(c)
 
 
+def some_taken(folder: Path, count: int) -> tuple[Context, list[Taken]]:
+    """Records of one partition, ten seconds apart, whose scores are stored."""
+    c = context(folder)
+    records = [scored(n, n * 10.0) for n in range(count)]
+    store_scores(c.store, records, FRESH)
+    return c, [Taken(Message(0, n, "k", b""), record) for n, record in enumerate(records)]
+
+
 def work_through(c: Context, taken: list[Taken]) -> None:
     """By a stage that has just begun."""
     with stage.Counting(c) as counting:
@@ -137,10 +145,7 @@ def test_what_a_detector_sees_at_a_tick_does_not_depend_on_the_cuts(
 
 
 def test_a_repeated_stretch_changes_nothing(tmp_path: Path) -> None:
-    c = context(tmp_path)
-    records = [scored(n, n * 10.0) for n in range(10)]
-    store_scores(c.store, records, FRESH)
-    taken = [Taken(Message(0, n, "k", b""), record) for n, record in enumerate(records)]
+    c, taken = some_taken(tmp_path, 10)
     with stage.Counting(c) as counting:
         counting.handle(taken)
         counting.rest()
@@ -151,10 +156,7 @@ def test_a_repeated_stretch_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_batch_is_finished_with_when_what_came_of_it_is_stored(tmp_path: Path) -> None:
-    c = context(tmp_path)
-    records = [scored(n, n * 10.0) for n in range(4)]
-    store_scores(c.store, records, FRESH)
-    taken = [Taken(Message(0, n, "k", b""), record) for n, record in enumerate(records)]
+    c, taken = some_taken(tmp_path, 4)
     with stage.Counting(c) as counting:
         assert counting.handle(taken[:2]) == {}
         assert counting.handle(taken[2:]) == {0: 2}
@@ -163,10 +165,7 @@ def test_a_batch_is_finished_with_when_what_came_of_it_is_stored(tmp_path: Path)
 
 
 def test_nothing_is_written_behind_windows_that_could_not_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    c = context(tmp_path)
-    records = [scored(n, n * 10.0) for n in range(4)]
-    store_scores(c.store, records, FRESH)
-    taken = [Taken(Message(0, n, "k", b""), record) for n, record in enumerate(records)]
+    c, taken = some_taken(tmp_path, 4)
     store_windows = stage.store_windows
 
     def fails_once(store: Store, windows: Sequence[Window]) -> None:

@@ -32,13 +32,19 @@ def partitions_of(consumer: KafkaConsumer, log: KafkaLog) -> set[int]:
     return {place.partition for place in consumer._ask(lambda client: client.assignment())}
 
 
+def taken(consumer: KafkaConsumer, count: int) -> list[Message]:
+    """So many records and what came with the last of them: the broker may give them one by one."""
+    found: list[Message] = []
+    while len(found) < count:
+        found += consumer.poll(30, 20)
+    return found
+
+
 def test_members_share_a_topic_and_one_that_joins_takes_work_over(tmp_path: Path) -> None:
     one, two = kafka_log(f"{tmp_path.name}.", "one"), kafka_log(f"{tmp_path.name}.", "two")
     one.append("t", entries(9))
     first = one.consumer("t", "g")
-    in_hand = first.poll(9, 5)
-    while len(in_hand) < 9:
-        in_hand += first.poll(9, 5)
+    in_hand = taken(first, 9)
     second = two.consumer("t", "g")
     until(lambda: len(partitions_of(first, one) | partitions_of(second, two)) == 3 and bool(partitions_of(second, two)))
     assert not partitions_of(first, one) & partitions_of(second, two)
@@ -48,9 +54,7 @@ def test_members_share_a_topic_and_one_that_joins_takes_work_over(tmp_path: Path
         first.commit(last)
     # What the first kept is committed nonetheless, and what went over is read again by the second.
     assert {partition for partition, lag in one.lags("t", "g").items() if lag} == moved
-    again: list[Message] = []
-    while len(again) < 3 * len(moved):
-        again += second.poll(9, 5)
+    again = taken(second, 3 * len(moved))
     assert {message.partition for message in again} == moved
     second.commit({message.partition: message.offset + 1 for message in again})
     assert one.lag("t", "g") == 0
@@ -62,9 +66,7 @@ def test_a_commit_waits_for_a_rebalance_that_is_under_way(tmp_path: Path, monkey
     log = kafka_log(f"{tmp_path.name}.")
     log.append("t", entries(3))
     reader = log.consumer("t", "g")
-    taken: list[Message] = []
-    while len(taken) < 3:
-        taken += reader.poll(9, 5)
+    read = taken(reader, 3)
     refused: list[object] = []
     commit = Client.commit
 
@@ -75,7 +77,7 @@ def test_a_commit_waits_for_a_rebalance_that_is_under_way(tmp_path: Path, monkey
         commit(self, offsets, timeout_ms=timeout_ms)
 
     monkeypatch.setattr(Client, "commit", refuses_twice)
-    reader.commit({message.partition: message.offset + 1 for message in taken})
+    reader.commit({message.partition: message.offset + 1 for message in read})
     assert len(refused) == 2
     assert log.lag("t", "g") == 0
     log.close()
@@ -109,15 +111,11 @@ def test_a_partition_on_hold_is_not_fetched_and_not_waited_for(tmp_path: Path) -
         consumer.hold({0, 2})
         until(lambda: len(consumer._ask(lambda client: client.paused())) == 2)
         log.append("t", entries(9))
-        free: list[Message] = []
-        while len(free) < 3:  # the broker may give them one by one
-            free += consumer.poll(9, 20)
+        free = taken(consumer, 3)
         assert [message.partition for message in free] == [1, 1, 1]
         assert consumer.poll(9, 0) == []
         consumer.hold(())
-        held: list[Message] = []
-        while len(held) < 6:
-            held += consumer.poll(9, 5)
+        held = taken(consumer, 6)
         assert {message.partition for message in held} == {0, 2}
     log.close()
 
@@ -159,9 +157,7 @@ def test_a_silent_broker_is_waited_for(tmp_path: Path, broker: services.Kafka) -
         timer.start()
         log.append("t", entries(3, 3))
         timer.join()
-        found: list[Message] = []
-        while len(found) < 3:
-            found += consumer.poll(9, 5)
+        found = taken(consumer, 3)
         assert {int(message.value) for message in found} >= {3, 4, 5}
         consumer.commit({message.partition: message.offset + 1 for message in found})
 
@@ -198,9 +194,7 @@ def test_a_broker_that_is_down_for_20_s_loses_nothing(tmp_path: Path, broker: se
     log = kafka_log(f"{tmp_path.name}.")
     log.append("t", entries(30))
     consumer = log.consumer("t", "g")
-    found: list[Message] = []
-    while len(found) < 30:
-        found += consumer.poll(30, 5)
+    found = taken(consumer, 30)
     broker.stop()
     appender = threading.Thread(target=log.append, args=("t", entries(30, 30)))
     appender.start()
