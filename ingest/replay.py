@@ -55,7 +55,9 @@ def replay(
         if context.stop.is_set():
             return
     while drain(context.store, context.log):
-        pass
+        context.pulse.beat()
+        if context.stop.is_set():
+            return
     send_heartbeat(context, clock.end(), clock.scripted)
     with context.store.write() as connection:
         for path in files:

@@ -38,7 +38,7 @@ class Counting:
         last_tick, consumed = load_positions(context.store, NAME)
         self._progress = Progress(1, context.settings.windows.tick_s, last_tick, consumed)
         self._writer = ThreadPoolExecutor(1, "windows")
-        self._writing: Future[Mapping[int, int]] | None = None
+        self._writing: tuple[Future[None], Mapping[int, int]] | None = None  # and how far `scored` is done with by it
 
     def __enter__(self) -> Self:
         return self
@@ -67,27 +67,23 @@ class Counting:
         done = {placed.partition: placed.offset + 1 for placed in ready}
         before = self.rest()  # where that went wrong nothing may be written behind it
         place = progress.last_tick or EPOCH, dict(progress.consumed)
-        self._writing = self._writer.submit(write, self._context, out, *place, done)
+        self._writing = self._writer.submit(write, self._context, out, *place), done
         return before
 
     def rest(self) -> Mapping[int, int]:
         """Wait for what is being written; gives how far `scored` is finished with by it."""
-        writing, self._writing = self._writing, None
-        return writing.result() if writing else {}
+        if self._writing is None:
+            return {}
+        (written, done), self._writing = self._writing, None
+        written.result()
+        return done
 
 
-def write(
-    context: Context,
-    out: Sequence[Window | Tick],
-    last_tick: datetime,
-    consumed: Mapping[int, int],
-    done: Mapping[int, int],
-) -> Mapping[int, int]:
-    """Keep windows and hand them on, then the positions they were made up to; gives `done`."""
+def write(context: Context, out: Sequence[Window | Tick], last_tick: datetime, consumed: Mapping[int, int]) -> None:
+    """Keep windows and hand them on, then the positions they were made up to."""
     store_windows(context.store, [record for record in out if isinstance(record, Window)])
     # One partition: windows and ticks keep one order.
     context.log.append("windows", [("", encode(record), 0) for record in stretches(out)])
     # After the append: a crash before this makes everything again, from the same positions.
     with context.store.write() as connection:
         save_positions(connection, NAME, last_tick, consumed)
-    return done

@@ -113,7 +113,8 @@ def course(
 
 def courses(store: Store, names: Sequence[str], start: datetime, end: datetime, freq_s: int) -> list[pd.DataFrame]:
     """As `course`, of several series; those that windows are kept of by one question."""
-    kept = {name: Filter(name).counted[0] for name in names if Filter(name).is_window_series}
+    wanted = {name: Filter(name) for name in names}
+    kept = {name: one.counted[0] for name, one in wanted.items() if one.is_window_series}
     moods = queries.moods(store, set(kept.values()), start, end, freq_s)
     return [moods[kept[name]] if name in kept else course(store, name, start, end, freq_s) for name in names]
 
