@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -30,6 +30,7 @@ class Data:
         self.displays = {source.name: source.display for source in settings.sources}
         self._answers: OrderedDict[Any, Future[Any]] = OrderedDict()
         self._lock = threading.Lock()
+        self._beside = ThreadPoolExecutor(4, "ask")
 
     def shown(self, text: str, source: str) -> str:
         """As much of a source's text as its licence lets us show."""
@@ -59,6 +60,10 @@ class Data:
                     self._answers.pop(key, None)
                 answer.set_exception(error)
         return answer.result()
+
+    def beside(self, work: Callable[[], T]) -> Future[T]:
+        """Begin work that asks, while the caller asks something else; such work must not begin more of it."""
+        return self._beside.submit(work)
 
     def usual(self, start: datetime, series: str | None = None) -> dict[str, float]:
         """By series, or of one: its mean score in the two weeks before the day of `start`: asked for once a day."""

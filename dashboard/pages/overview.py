@@ -93,7 +93,8 @@ def layout(asked: Asked, data: Data) -> Any:
         return None
     first, (rows, note) = Now(empty("Loading …"), None, None, None, None, None), (None, None)
     with suppress(MoodwireError):  # the next beat says what is wrong, or shows it all
-        first, (rows, note) = now(asked.beat, asked.search, data), newest(asked.beat, asked.search, data)
+        stories = data.beside(lambda: newest(asked.beat, asked.search, data))
+        first, (rows, note) = now(asked.beat, asked.search, data), stories.result()
     return [
         html.H1("The mood of the news", className="unseen"),
         dcc.Store(id="picked"),
@@ -171,9 +172,11 @@ def register(app: Dash, data: Data) -> None:
 def now(beat: str, search: str | None, data: Data) -> Now:
     at, view = datetime.fromisoformat(beat), parse(search)
     begin, end = view.times(at)
+    asked = data.beside(lambda: data.ask_at(at, queries.mood, "all", begin, end, view.freq_s))
+    days_before = data.beside(lambda: normal(data, begin, end, view.freq_s))
     table = [*data.ask_at(at, queries.overview, end, end - begin).itertuples()]
     usual = data.usual(begin)
-    course = data.ask_at(at, queries.mood, "all", begin, end, view.freq_s)
+    course = asked.result()
     incidents = data.ask_at(at, watching.incidents, None, begin, end, 50)
     return Now(
         lead(table, view, usual.get("all")),
@@ -183,7 +186,7 @@ def now(beat: str, search: str | None, data: Data) -> Now:
         figures.course(
             course.assign(start=view.local(course["start"])),
             f"all{view.frame}",
-            normal=normal(data, begin, end, view.freq_s),
+            normal=days_before.result(),
             events=events(incidents, view, data.names) if len(incidents) <= 6 else (),
             height=300,
         ),
