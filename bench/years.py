@@ -94,6 +94,10 @@ def _part(store: Store, first: int, last: int, begin: datetime, step: timedelta)
             for one in series
         ),
     ]
+    if not store.sqlite:
+        names = "id, revision, source, content_hash, story_id, seen_at, published_at"
+        drawn = f"'n' || n, 1, 'Source ' || (n % {SOURCES}), 'h' || n, 'n' || n, {time_of}, {time_of}"
+        statements.append(f"INSERT INTO registry ({names}) {numbers} SELECT {drawn} FROM g")
     record = encode(scored(1, 0))
     for statement in statements:
         with store.write() as connection:

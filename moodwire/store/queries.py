@@ -13,6 +13,7 @@ from moodwire.records import WINDOW_S, Alert, Scored, decode, floor_time, from_m
 from moodwire.store import schema
 from moodwire.store.db import Store, among
 from moodwire.store.incidents import alert_of
+from moodwire.store.partitions import registry
 from moodwire.store.windows import ROLLUPS_S, Totals, counts, window_of
 
 COMPARABLE = 5  # stories; a score of fewer is not compared with
@@ -44,7 +45,7 @@ def articles(
         s.record,
         s.known_at,
     ]
-    joined = schema.articles.join(schema.scores, sa.and_(a.id == s.id, a.revision == s.revision))
+    joined = schema.articles.join(schema.scores, _same_seen(a, s))
     query = sa.select(*columns)
     if series:
         joined = joined.join(schema.counted, sa.and_(c.id == a.id, c.revision == a.revision, c.series == series))
@@ -108,9 +109,15 @@ def stories_of(
         values = (sa.literal(value, column.type) for value, column in zip(before, place, strict=True))
         cut = cut.where(sa.tuple_(*place) < sa.tuple_(*values))
     first_story = cut.subquery()
-    copies = sa.select(sa.func.count(sa.distinct(a.id))).where(a.story_id == first_story.c.story_id)
+    # PostgreSQL: the registry has no partitions to look through, and tells in which one an article stands.
+    every = schema.articles if store.sqlite else registry
+    e = every.c
+    joined = sa.join(first_story, every, _same(first_story.c, e))
+    if not store.sqlite:
+        joined = joined.join(schema.articles, _same_seen(e, a))
+    copies = sa.select(sa.func.count(sa.distinct(e.id))).where(e.story_id == first_story.c.story_id)
     if as_of is not None:
-        copies = copies.where(sa.exists().where(s.id == a.id, s.revision == a.revision, s.known_at <= as_of))
+        copies = copies.where(sa.exists().where(_same_seen(e, s), s.known_at <= as_of))
     query = (
         sa.select(
             first_story.c.story_id,
@@ -127,8 +134,7 @@ def stories_of(
             copies.correlate(first_story).scalar_subquery().label("copies"),
             *(first_story.c[name] for name in PLACE),
         )
-        .join_from(first_story, schema.articles, _same(first_story.c, a))
-        .join(schema.scores, _same(s, a))
+        .select_from(joined.join(schema.scores, _same_seen(a, s)))
         .order_by(a.published_at.desc(), a.id, s.known_at)
     )
     frame = fetch(store, query).drop_duplicates("story_id", ignore_index=True)  # a second model may have scored it
@@ -478,6 +484,11 @@ def _between(query: Any, column: Any, start: datetime | None, end: datetime | No
 
 def _same(one: Any, other: Any) -> sa.ColumnElement[bool]:
     return sa.and_(one.id == other.id, one.revision == other.revision)
+
+
+def _same_seen(one: Any, other: Any) -> sa.ColumnElement[bool]:
+    """With what is the same then, too: by it PostgreSQL knows the partition."""
+    return sa.and_(_same(one, other), one.seen_at == other.seen_at)
 
 
 def fetch(store: Store, query: Any) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from moodwire.store import schema
 from moodwire.store.db import Store
 
 VIEWS = ("v_sentiment_hourly", "v_sentiment_daily", "v_stories", "v_incidents")
-WHOLE = ("scores", "counted", "windows", "incidents", "alerts", "feeds", "alembic_version")
+WHOLE = ("registry", "scores", "counted", "windows", "incidents", "alerts", "feeds", "alembic_version")
 LONGEST = "120s"  # of a statement
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 

@@ -50,9 +50,13 @@ def add(
     draft = Draft(f"a{number}", source, url, title, f"The body of {title}", "en", at, at + timedelta(seconds=1))
     store_articles(c.store, [draft], lambda new: new.id)
     record = replace(
-        scored(number, 0, label, series), published_at=at, seen_at=at, source=source, topics=(Topic("legal", 0.9),)
+        scored(number, 0, label, series),
+        published_at=at,
+        seen_at=draft.seen_at,
+        source=source,
+        topics=(Topic("legal", 0.9),),
+        replayed=not live,
     )
-    record = replace(record, replayed=not live)
     store_scores(c.store, [record], timedelta(hours=2))
     score = {"negative": -7000, "neutral": 0, "positive": 7000}[label]
     totals = Totals(1, *(int(label == name) for name in ("negative", "neutral", "positive")), 0, 0, 0, score)

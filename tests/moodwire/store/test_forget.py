@@ -29,7 +29,7 @@ def fill(store: Store) -> None:
             f"a{number}", source, f"https://x.example/{SECRET}{number}", f"{SECRET} {number}", body, "en", at, at
         )
         store_articles(store, [draft], lambda new: new.id)
-        store_scores(store, [scored(number, 60 * number)], timedelta(hours=2))
+        store_scores(store, [scored(number, 60 * number, seen=60 * number)], timedelta(hours=2))
     story = Evidence(
         story_id="a0", article_id="a0", title=f"{SECRET} 0", url=f"https://x.example/{SECRET}0", source="Wire",
         published_at=T0, score=-0.7, copies=1,

@@ -13,12 +13,12 @@ from moodwire.store.reader import VIEWS, make_reader
 from moodwire.store.scores import store_scores
 from moodwire.store.windows import store_windows
 from tests import services
-from tests.helpers import STORES, T0, scored
+from tests.helpers import STORES, T0, after, scored
 from trends.count import Totals, window_of
 
 
 def fill(store: Store) -> None:
-    draft = Draft("a0", "Wire", "https://x.example/a", "Title", "the body", "en", T0, T0)
+    draft = Draft("a0", "Wire", "https://x.example/a", "Title", "the body", "en", T0, after(1))
     store_articles(store, [draft], lambda new: new.id)
     store_scores(store, [scored(0, 0, series=("all", "entity:X"))], timedelta(hours=2))
     store_windows(store, [window_of(("all", T0), Totals(2, 1, 0, 0, 1, 0, 0, -7000))])
@@ -37,6 +37,22 @@ def test_the_views_say_what_the_tables_hold(store: Store) -> None:
     assert (start if isinstance(start, str) else start.isoformat())[:13] == "2024-03-04T12"
     told = [(row["series"], row["title"], row["label"], float(row["score"])) for row in stories]
     assert told == [("all", "Title", "negative", -0.7), ("entity:X", "Title", "negative", -0.7)]
+
+
+def test_a_reader_of_an_older_schema_reads_on_after_the_upgrade() -> None:
+    name = f"reader_{services.free_port()}"
+    store = Store(services.postgres().database())
+    store.upgrade()
+    fill(store)
+    password = make_reader(store, name)
+    with store.write() as connection:  # as it was in 0012
+        connection.exec_driver_sql(f"REVOKE SELECT ON registry FROM {name}")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0012_packed'")
+    store.upgrade()
+    url = store.url.set(username=name, password=password, drivername="postgresql")
+    with moodwire.connect(url.render_as_string(hide_password=False)) as news:
+        assert list(news.stories()["title"]) == ["Title"]
+    store.close()
 
 
 def test_a_reader_reads_news_and_nothing_else() -> None:

@@ -238,13 +238,14 @@ def test_known_at_is_the_clock_s_live_and_the_data_s_in_a_replay(store: Store) -
 
 
 def test_queries_give_what_was_stored_with_the_records_names(store: Store) -> None:
-    put(store, draft("a1", "One", 0), draft("a2", "Two", 120), draft("a3", "one", 60))
+    drafts = [draft("a1", "One", 0), draft("a2", "Two", 120), draft("a3", "one", 60)]
+    store_articles(store, drafts, lambda new: "a1" if new.id == "a3" else new.id)
     store_scores(
         store,
         [
-            scored(1, 0, "negative", ("all", "entity:X")),
-            scored(2, 120, "positive"),
-            scored(3, 60, "negative", story="a1"),
+            scored(1, 0, "negative", ("all", "entity:X"), seen=0),
+            scored(2, 120, "positive", seen=120),
+            scored(3, 60, "negative", story="a1", seen=60),
         ],
         FRESH,
     )
@@ -255,8 +256,6 @@ def test_queries_give_what_was_stored_with_the_records_names(store: Store) -> No
     assert list(queries.articles(store, "entity:X")["id"]) == ["a1"]
     assert list(queries.articles(store, None, after(60), after(120))["id"]) == ["a3"]
     assert list(queries.articles(store, limit=1)["id"]) == ["a2"]
-    with store.write() as connection:
-        connection.execute(sa.update(schema.articles).where(schema.articles.c.id == "a3").values(story_id="a1"))
     stories = queries.stories(store)
     assert dict(zip(stories["id"], stories["copies"], strict=True)) == {"a2": 1, "a1": 2}
     assert articles["entities"][0] == [{"symbol": "X", "score": 0.7}]
