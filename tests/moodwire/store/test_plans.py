@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from bench import years
-from bench.queries import QUESTIONS, SPANS, plans
+from bench.queries import QUESTIONS, SPANS, plans, statements
 from moodwire.settings import Retention
-from moodwire.store import schema
+from moodwire.store import partitions, queries, schema
 from moodwire.store.db import Store
 from moodwire.store.retention import prune
 from tests.helpers import STORES, T0
@@ -54,6 +54,19 @@ def test_a_question_is_answered_by_an_index(store: Store, question: str, span: t
     plan = plans(store, lambda: QUESTIONS[question](store, T0, T0, span, random.Random(3)))
     assert plan
     assert not scans(store, plan), "\n".join(plan)
+
+
+def test_a_story_s_article_and_score_are_looked_for_in_their_own_month(store: Store) -> None:
+    with statements(store) as asked:
+        assert len(queries.stories(store, "all", T0.replace(day=1), T0, 20)) == 20
+    ((statement, parameters),) = asked
+    with store.read() as connection:
+        if store.sqlite or not partitions.is_partitioned(connection, "articles"):
+            return  # one table holds all months, or TimescaleDB's chunks, which bear no month's name
+        plan = connection.exec_driver_sql("EXPLAIN (ANALYZE) " + statement, parameters).scalars().all()
+    executed = [line for line in plan if "never executed" not in line]
+    months = {place for line in executed for place in re.findall(r" on ((?:articles|scores)_\d{4}_\d\d) ", line)}
+    assert months == {f"articles_{T0:%Y_%m}", f"scores_{T0:%Y_%m}"}, "\n".join(plan)
 
 
 def test_what_is_old_is_found_by_an_index(store: Store) -> None:
