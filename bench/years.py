@@ -10,7 +10,7 @@ from moodwire.labels import TOPIC_NAMES
 from moodwire.records import WINDOW_S, encode
 from moodwire.store import schema
 from moodwire.store.db import Store
-from moodwire.store.partitions import after, month
+from moodwire.store.partitions import after, month, registry
 from moodwire.store.windows import ROLLUPS_S, save_positions
 from tests.helpers import scored
 
@@ -36,6 +36,10 @@ def fill(store: Store, count: int, end: datetime, past: timedelta) -> None:
     _roll(store)
     with store.write() as connection:
         save_positions(connection, "trends", end, {0: count})
+        if not store.sqlite:
+            names = registry.c.keys()
+            whole = sa.select(*(schema.articles.c[name] for name in names))
+            connection.execute(sa.insert(registry).from_select(names, whole))
     if store.sqlite:
         event.remove(store.engine, "connect", _remembers)
         store.close()  # what is asked from now on has the memory that a stage has
@@ -94,10 +98,6 @@ def _part(store: Store, first: int, last: int, begin: datetime, step: timedelta)
             for one in series
         ),
     ]
-    if not store.sqlite:
-        names = "id, revision, source, content_hash, story_id, seen_at, published_at"
-        drawn = f"'n' || n, 1, 'Source ' || (n % {SOURCES}), 'h' || n, 'n' || n, {time_of}, {time_of}"
-        statements.append(f"INSERT INTO registry ({names}) {numbers} SELECT {drawn} FROM g")
     record = encode(scored(1, 0))
     for statement in statements:
         with store.write() as connection:

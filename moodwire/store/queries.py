@@ -48,7 +48,7 @@ def articles(
     joined = schema.articles.join(schema.scores, _same_seen(a, s))
     query = sa.select(*columns)
     if series:
-        joined = joined.join(schema.counted, sa.and_(c.id == a.id, c.revision == a.revision, c.series == series))
+        joined = joined.join(schema.counted, sa.and_(_same(c, a), c.series == series))
         query = _between(query, c.start, start and from_micros(micros(start) // 60_000_000 * 60_000_000), end)
     query = _between(query.select_from(joined), a.published_at, start, end)
     frame = fetch(store, query.order_by(a.published_at.desc(), a.id).limit(limit))

@@ -1,11 +1,13 @@
 """The views, and the role that reads them."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
 import moodwire
+from moodwire.client import Client
 from moodwire.errors import BadInput
 from moodwire.store.articles import Draft, store_articles
 from moodwire.store.db import Store
@@ -39,36 +41,46 @@ def test_the_views_say_what_the_tables_hold(store: Store) -> None:
     assert told == [("all", "Title", "negative", -0.7), ("entity:X", "Title", "negative", -0.7)]
 
 
-def test_a_reader_of_an_older_schema_reads_on_after_the_upgrade() -> None:
+@pytest.fixture
+def reader() -> Iterator[tuple[Store, str]]:
+    """A store of PostgreSQL, and a name for a role that reads it; the role goes when the test ends."""
     name = f"reader_{services.free_port()}"
     store = Store(services.postgres().database())
     store.upgrade()
     fill(store)
+    yield store, name
+    with store.write() as connection:
+        connection.exec_driver_sql(f"drop owned by {name}")
+        connection.exec_driver_sql(f"drop role {name}")
+    store.close()
+
+
+def connected(store: Store, name: str, password: str) -> Client:
+    url = store.url.set(username=name, password=password, drivername="postgresql")
+    return moodwire.connect(url.render_as_string(hide_password=False))
+
+
+def test_a_reader_of_an_older_schema_reads_on_after_the_upgrade(reader: tuple[Store, str]) -> None:
+    store, name = reader
     password = make_reader(store, name)
     with store.write() as connection:  # as it was in 0012
         connection.exec_driver_sql(f"REVOKE SELECT ON registry FROM {name}")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0012_packed'")
     store.upgrade()
-    url = store.url.set(username=name, password=password, drivername="postgresql")
-    with moodwire.connect(url.render_as_string(hide_password=False)) as news:
+    with connected(store, name, password) as news:
         assert list(news.stories()["title"]) == ["Title"]
-    store.close()
 
 
-def test_a_reader_reads_news_and_nothing_else() -> None:
-    name = f"reader_{services.free_port()}"
-    store = Store(services.postgres().database())
-    store.upgrade()
-    fill(store)
+def test_a_reader_reads_news_and_nothing_else(reader: tuple[Store, str]) -> None:
+    store, name = reader
     old = make_reader(store, name)
     password = make_reader(store, name)
     assert password != old, "a new one"
-    url = store.url.set(username=name, password=password)
-    with moodwire.connect(url.set(drivername="postgresql").render_as_string(hide_password=False)) as news:
+    with connected(store, name, password) as news:
         assert list(news.stories()["title"]) == ["Title"]
         assert news.sentiment("X", start=T0, end=T0 + timedelta(hours=1), as_of=store.now())["stories"].sum() == 1
         assert news.incidents().empty
-    reader = sa.create_engine(url)
+    engine = sa.create_engine(store.url.set(username=name, password=password))
     refused = (
         "select body from articles",
         "select * from tokens",
@@ -78,15 +90,11 @@ def test_a_reader_reads_news_and_nothing_else() -> None:
         "create table mine (a int)",
     )
     for statement in refused:
-        with reader.connect() as connection, pytest.raises(sa.exc.DBAPIError, match=r"permission denied|read-only"):
+        with engine.connect() as connection, pytest.raises(sa.exc.DBAPIError, match=r"permission denied|read-only"):
             connection.exec_driver_sql(statement)
-    reader.dispose()
-    with store.write() as connection:
-        connection.exec_driver_sql(f"drop owned by {name}")
-        connection.exec_driver_sql(f"drop role {name}")
+    engine.dispose()
     with pytest.raises(BadInput, match="begins with a letter"):
         make_reader(store, 'x"; drop table articles; --')
-    store.close()
 
 
 def test_sqlite_has_no_roles(tmp_path: object) -> None:
