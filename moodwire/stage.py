@@ -116,6 +116,7 @@ class Finished:
 
     def __init__(self) -> None:
         self._kept: dict[int, int] = {}  # the highest offset handed over of what the handler has not finished with
+        self._read: dict[int, int] = {}  # up to where was read; bad records at the end are passed over late
 
     def positions(
         self, messages: Sequence[Message], taken: Sequence[Taken], finished: Mapping[int, int] | None
@@ -124,11 +125,12 @@ class Finished:
         handed = {message.partition: message.offset for message, _ in taken}
         done = {partition: offset + 1 for partition, offset in handed.items()} if finished is None else finished
         self._kept |= handed
+        self._read |= {message.partition: message.offset + 1 for message in messages}
         for partition, position in done.items():
             if position > self._kept.get(partition, -1):
                 self._kept.pop(partition, None)
-        ends = {message.partition: message.offset + 1 for message in messages}
-        whole = {partition: end for partition, end in ends.items() if partition not in self._kept}
+        asked = {*done, *(message.partition for message in messages)}
+        whole = {p: self._read[p] for p in asked if p in self._read and p not in self._kept}
         return {**done, **whole}
 
 

@@ -60,7 +60,9 @@ class Counting:
         new = [record for _, record in records if isinstance(record, Scored) and progress.is_new(record)]
         starts = [floor_time(record.published_at, WINDOW_S) for record in new]
         keys = {(series.name, start) for record, start in zip(new, starts, strict=True) for series in record.series}
-        until = {**progress.consumed, **{record.partition: record.offset for record in new}}
+        until = dict(progress.consumed)
+        for record in new:  # a stretch that comes twice goes back in the middle
+            until[record.partition] = max(record.offset, until.get(record.partition, 0))
         with self._context.store.read() as connection:
             totals, counted = totals_and_counted(connection, keys, progress.consumed, until)
         out = list(step(records, progress, totals, counted))

@@ -89,6 +89,23 @@ def test_what_a_handler_has_in_hand_is_finished_with_when_nothing_more_comes(tmp
     assert c.log.lag("articles", "g") == 0
 
 
+def test_a_bad_record_at_the_end_is_passed_over_when_what_is_before_it_is_finished_with(tmp_path: Path) -> None:
+    c = context(tmp_path)
+    put(c, encode(article(1, "one", 0)), b"no record")
+    ends: dict[int, int] = {}
+
+    def handle(batch: Sequence[Taken]) -> Mapping[int, int]:
+        ends.update({message.partition: message.offset + 1 for message, _ in batch})
+        return {}
+
+    def rest() -> Mapping[int, int]:
+        c.stop.set()
+        return ends
+
+    consume(c, "articles", "g", handle, rest=rest)
+    assert c.log.lag("articles", "g") == 0
+
+
 def test_what_is_in_hand_at_the_stop_is_finished_with(tmp_path: Path) -> None:
     c = context(tmp_path)
     put(c, encode(article(1, "one", 0)))
@@ -112,7 +129,7 @@ def test_what_a_handler_keeps_back_is_not_passed_over_by_a_bad_record_behind_it(
     assert finished.positions([message(0, 5), message(1, 7)], kept, {1: 8}) == {1: 8}
     assert finished.positions([message(0, 6), message(1, 8)], [], {}) == {1: 9}, "both are bad"
     more = [Taken(message(2, 0), one)]
-    assert finished.positions([message(2, 0), message(2, 1)], more, {0: 6, 2: 1}) == {0: 6, 2: 2}
+    assert finished.positions([message(2, 0), message(2, 1)], more, {0: 6, 2: 1}) == {0: 7, 2: 2}, "with the bad ones"
     assert finished.positions([message(0, 7)], [], {}) == {0: 8}
     assert finished.positions([message(0, 8), message(0, 9)], [Taken(message(0, 8), one)], None) == {0: 10}
 

@@ -155,6 +155,12 @@ def test_a_repeated_stretch_changes_nothing(tmp_path: Path) -> None:
     assert before["stories"].sum() == 10
 
 
+def test_a_stretch_that_comes_twice_in_one_batch_is_counted_once(tmp_path: Path) -> None:
+    c, taken = some_taken(tmp_path, 10)
+    work_through(c, [*taken, *taken[3:8]])
+    assert queries.windows(c.store, "all")["stories"].sum() == 10
+
+
 def test_a_batch_is_finished_with_when_what_came_of_it_is_stored(tmp_path: Path) -> None:
     c, taken = some_taken(tmp_path, 4)
     with stage.Counting(c) as counting:

@@ -24,7 +24,7 @@ from moodwire.store.check import faults
 from moodwire.store.db import Store, fact, set_fact
 from moodwire.store.health import Pulse, stage_health
 from moodwire.store.scores import store_scores
-from moodwire.store.windows import ROLLUPS_S, Totals, store_windows, window_of
+from moodwire.store.windows import ROLLUPS_S, Totals, save_positions, store_windows, window_of
 from moodwire.stream.embedded import EmbeddedLog
 from tests.helpers import STORES, T0, after, scored
 
@@ -370,14 +370,17 @@ def test_many_rows_at_once_are_as_few(store: Store) -> None:
 
 
 def test_what_does_not_fit_together_is_told(store: Store) -> None:
-    store_scores(store, [scored(1, 0)], FRESH)
+    store_scores(store, [scored(1, 0), scored(2, 60), scored(3, 120)], FRESH)
     store_windows(store, [window(0, 2, 5)])
     with store.write() as connection:
+        save_positions(connection, "trends", after(100), {0: 2})
         connection.execute(sa.delete(schema.scores))
         connection.execute(sa.delete(schema.windows).where(schema.windows.c.length_s == 300))
     found = "\n".join(faults(store))
-    assert "1 counted articles have no score" in found
+    assert "3 counted articles have no score" in found
     assert "window all 2024-03-04 12:00: it counts more articles than there are" in found
+    assert "window all 2024-03-04 12:01: it counts fewer articles than there are" in found
+    assert "12:02" not in found, "trends has not come to it"
     assert "windows of 300 s are not the sum" in found
 
 
