@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from moodwire.records import WINDOW_S
-from moodwire.store import queries, schema
-from moodwire.store.db import Store
+from moodwire.store import partitions, queries, schema
+from moodwire.store.db import Store, clock
 
 LABELS = {"negative": -1, "neutral": 0, "positive": 1}
 BRIEF = timedelta(days=15)  # of a span whose stories are fewer than those that hold a word, ever
@@ -187,6 +187,7 @@ def _first_of_story(
         conditions.append(c.label == LABELS[wanted.label])
     if wanted.words:
         conditions.append(has_words(store, wanted.words, brief))
+        conditions += [_seen(store, start, end)] if start is not None and not store.sqlite else []
     if start is not None:
         conditions.append(window >= start)
         conditions += [a.published_at >= start] if wanted.sources else []
@@ -195,6 +196,15 @@ def _first_of_story(
         conditions += [a.published_at < end + timedelta(seconds=WINDOW_S)] if wanted.sources else []
     ranked = query.select_from(joined).where(*conditions).subquery()
     return sa.select(*(ranked.c[name] for name in names)).where(ranked.c.rank == 1)
+
+
+def _seen(store: Store, start: datetime, end: datetime | None) -> sa.ColumnElement[bool]:
+    """Implied by a span of publication; said, only those months' indices of words are read."""
+    a = schema.articles.c
+    with store.read() as connection:
+        now = clock(connection)
+        months = partitions.seen_in(connection, start, (end or now) + timedelta(seconds=WINDOW_S), now)
+    return sa.or_(sa.false(), *(sa.and_(a.seen_at >= begin, a.seen_at < past) for begin, past in months))
 
 
 def has_words(store: Store, words: str, brief: bool = False) -> sa.ColumnElement[bool]:

@@ -63,6 +63,26 @@ def partitions(connection: sa.Connection, table: str) -> set[str]:
     return set(connection.execute(query, {"name": table}).scalars())
 
 
+def seen_in(
+    connection: sa.Connection, start: datetime, end: datetime, now: datetime
+) -> list[tuple[datetime, datetime]]:
+    """The months in which articles were seen that were published from start to end: begin and end of each.
+
+    None is seen before it is published (`ingest.clean.date`); late ones may be seen in any month since.
+    """
+    begins = [month(start)]
+    while begins[-1] <= now:  # and one behind it: a machine's clock may be ahead
+        begins.append(after(begins[-1]))
+    query = sa.text(
+        "SELECT month.begin "
+        "FROM unnest(CAST(:begins AS timestamptz[]), CAST(:ends AS timestamptz[])) month(begin, past) "
+        "CROSS JOIN LATERAL (SELECT FROM articles WHERE published_at >= :start AND published_at < :end "
+        "AND seen_at >= month.begin AND seen_at < month.past LIMIT 1) there"
+    )
+    given = {"begins": begins, "ends": [after(begin) for begin in begins], "start": start, "end": end}
+    return [(month(begin), after(month(begin))) for begin in connection.execute(query, given).scalars()]
+
+
 def is_partitioned(connection: sa.Connection, table: str) -> bool:
     query = sa.text("SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(:name)")
     return bool(connection.execute(query, {"name": table}).scalar())

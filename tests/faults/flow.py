@@ -60,6 +60,7 @@ symbol = "GLOB"
 names = ["Globex"]
 groups = ["tools"]
 """
+OUTAGES = {f"{service} {how}" for service in ("broker", "database") for how in ("down", "silent")}
 GOOD = '"source":"s","title":"t","published_at":"2024-01-01T00:00:00Z","seen_at":"2024-01-01T00:00:00Z","story_id":"x"'
 POISON = {
     "bad bytes": b'{"type":"article",\xff\xfe',
@@ -207,8 +208,8 @@ class _Run:
         for fault in self._plan:
             if fault.number in self._acted or not fault.file(self._folder, "hit").exists():
                 continue
-            if fault.kind in {"poison", "duplicate"} and self._undo:
-                continue  # these are done through the broker, which may be down
+            if self._undo and fault.kind in {"poison", "duplicate", *OUTAGES}:
+                continue  # these are done through the broker, or to it, which may be down
             self._acted.add(fault.number)
             if fault.kind not in {"kill", "full", "shuffle"}:
                 getattr(self, "_" + fault.kind.replace(" ", "_"))(fault)

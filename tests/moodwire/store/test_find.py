@@ -109,6 +109,13 @@ def test_a_crossing_has_a_course_of_its_stories(store: Store) -> None:
     assert frame["score"].iloc[0] == pytest.approx(-0.7)
 
 
+def test_what_was_seen_long_after_its_publication_is_found_by_its_words(own: Store) -> None:
+    late = after(90 * 86_400)
+    store_articles(own, [Draft("late", "Wire", "", "An old letter", "", "en", after(5), late)], lambda new: new.id)
+    store_scores(own, [scored(9, 5, id_="late", seen=90 * 86_400)], timedelta(hours=2))
+    assert titles(own, Filter(words="letter")) == ["An old letter"]
+
+
 @given(st.text(max_size=40))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 def test_nothing_that_is_typed_is_an_error(store: Store, words: str) -> None:

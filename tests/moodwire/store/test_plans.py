@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from bench.queries import QUESTIONS, SPANS, plans, statements
 from moodwire.settings import Retention
 from moodwire.store import partitions, queries, schema
 from moodwire.store.db import Store
+from moodwire.store.find import Filter, find
 from moodwire.store.retention import prune
 from tests.helpers import STORES, T0
 
@@ -59,14 +61,31 @@ def test_a_question_is_answered_by_an_index(store: Store, question: str, span: t
 def test_a_story_s_article_and_score_are_looked_for_in_their_own_month(store: Store) -> None:
     with statements(store) as asked:
         assert len(queries.stories(store, "all", T0.replace(day=1), T0, 20)) == 20
-    ((statement, parameters),) = asked
+    assert months(store, asked) <= {f"articles_{T0:%Y_%m}", f"scores_{T0:%Y_%m}"}
+
+
+def test_words_are_looked_for_in_the_months_of_the_span(store: Store) -> None:
+    begin = T0.replace(month=1, day=10)
+    with statements(store) as asked:
+        found = find(store, Filter(words='"w1"'), begin, begin + timedelta(days=7))
+    assert 0 < len(found) < 200
+    assert months(store, asked[-1:]) <= {"articles_2024_01", "scores_2024_01"}, (
+        "before it is asked which months those are"
+    )
+
+
+def months(store: Store, asked: Sequence[tuple[str, Any]]) -> set[str]:
+    """The partitions of articles and scores that are looked into; none where others than we made them."""
     with store.read() as connection:
         if store.sqlite or not partitions.is_partitioned(connection, "articles"):
-            return  # one table holds all months, or TimescaleDB's chunks, which bear no month's name
-        plan = connection.exec_driver_sql("EXPLAIN (ANALYZE) " + statement, parameters).scalars().all()
-    executed = [line for line in plan if "never executed" not in line]
-    months = {place for line in executed for place in re.findall(r" on ((?:articles|scores)_\d{4}_\d\d) ", line)}
-    assert months == {f"articles_{T0:%Y_%m}", f"scores_{T0:%Y_%m}"}, "\n".join(plan)
+            return set()  # one table holds all months, or TimescaleDB's chunks, which bear no month's name
+        lines: list[str] = []
+        for statement, parameters in asked:
+            lines += connection.exec_driver_sql("EXPLAIN (ANALYZE) " + statement, parameters).scalars()
+    executed = [line for line in lines if "never executed" not in line]
+    found = {place for line in executed for place in re.findall(r" on ((?:articles|scores)_\d{4}_\d\d) ", line)}
+    assert found, "\n".join(lines)
+    return found
 
 
 def test_what_is_old_is_found_by_an_index(store: Store) -> None:
