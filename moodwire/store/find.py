@@ -79,7 +79,7 @@ def page(
 ) -> pd.DataFrame:
     """As `find`, in the order of `queries.PLACE`, from behind a place on; as_of: of what was known then."""
     if wanted.is_window_series:
-        first = queries.first_of_story(wanted.counted[0], start, end, as_of)
+        first = queries.first_of_story(store, wanted.counted[0], start, end, as_of)
     else:
         first = _first_of_story(store, wanted, start, end, as_of)
     return queries.stories_of(store, first, _limit(wanted, limit), before, as_of)
@@ -181,7 +181,7 @@ def _first_of_story(
         joined = joined.join(schema.articles, sa.and_(id_ == c.id, a.revision == c.revision))
     conditions = [c.series == base, c.first_article]
     if as_of is not None:
-        conditions.append(queries.known(as_of))
+        conditions.append(queries.known(store, as_of))
     conditions += [a.source == name for name in wanted.sources]
     if wanted.label:
         conditions.append(c.label == LABELS[wanted.label])

@@ -63,31 +63,33 @@ def stories(
     limit: int | None = None,
 ) -> pd.DataFrame:
     """One row a story, newest first: its first article, and how many copies there are."""
-    frame = stories_of(store, first_of_story(series or "all", start, end), limit)
+    frame = stories_of(store, first_of_story(store, series or "all", start, end), limit)
     return frame.drop(columns=[*PLACE])
 
 
 def first_of_story(
-    series: str, start: datetime | None, end: datetime | None, as_of: datetime | None = None
+    store: Store, series: str, start: datetime | None, end: datetime | None, as_of: datetime | None = None
 ) -> sa.Select[Any]:
     """The rows of `counted` by which stories count for a series; as_of: of what was known then."""
     c = schema.counted.c
     names = ("id", "revision", "story_id", "score_e4", "start", "label", "partition", "offset")
     query = sa.select(*(c[name] for name in names)).where(c.series == series, c.first_story)
     if as_of is not None:
-        query = query.where(known(as_of))
+        query = query.where(known(store, as_of))
     wanted: sa.Select[Any] = _between(query, c.start, start, end)
     return wanted
 
 
-def known(as_of: datetime) -> sa.ColumnElement[bool]:
+def known(store: Store, as_of: datetime) -> sa.ColumnElement[bool]:
     """Whether a row of `counted` was known at a time.
 
     Exact for times more than 10 s ago: what was being written just then may not be seen yet. Of a story's rows the
     first one is known first, so who counts as first is the same as of any time.
     """
-    c, s = schema.counted.c, schema.scores.c
-    return sa.exists().where(s.id == c.id, s.revision == c.revision, s.known_at <= as_of)
+    c, s, r = schema.counted.c, schema.scores.c, registry.c
+    if store.sqlite:
+        return sa.exists().where(_same(s, c), s.known_at <= as_of)
+    return sa.exists().where(_same(r, c), _same_seen(s, r), s.known_at <= as_of)
 
 
 def stories_of(
@@ -170,7 +172,7 @@ def windows_as_of(
 ) -> pd.DataFrame:
     """The windows as they were known at a time, from the scores that were known then (see `known`)."""
     c = schema.counted.c
-    query = _between(sa.select(c.series, c.start, *counts()).where(known(as_of)), c.start, start, end)
+    query = _between(sa.select(c.series, c.start, *counts()).where(known(store, as_of)), c.start, start, end)
     if series:
         query = query.where(c.series == series)
     query = query.group_by(c.series, c.start).order_by(c.start.desc(), c.series).limit(limit)
@@ -251,7 +253,7 @@ def _mood_as_of(
     c = schema.counted.c
     articles, negative, neutral, positive, fresh_negative, _, _, score_sum_e4 = counts()
     sums = (articles, negative + neutral + positive, negative, neutral, positive, score_sum_e4, fresh_negative)
-    query = sa.select(bin_of(store, c.start, freq_s).label("bin"), *sums).where(c.series == series, known(as_of))
+    query = sa.select(bin_of(store, c.start, freq_s).label("bin"), *sums).where(c.series == series, known(store, as_of))
     query = _between(query, c.start, floor_time(start, WINDOW_S), end).group_by("bin")
     with store.read() as connection:
         return filled(connection.execute(query), start, end, freq_s)
