@@ -72,7 +72,7 @@ def test_an_earlier_record_counts_however_many_months_ago_it_was(store: Store) -
     store_scores(store, [scored(2, 0, story="s")], FRESH)
     c = schema.counted.c
     with store.read() as connection:
-        assert dict(connection.execute(sa.select(c.id, c.first_story)).tuples().all()) == {"a1": True, "a2": False}
+        assert dict(connection.execute(sa.select(c.id, c.first_story)).all()) == {"a1": True, "a2": False}
 
 
 def test_the_first_schema_is_brought_here_with_what_it_holds() -> None:
@@ -101,7 +101,7 @@ def test_the_first_schema_is_brought_here_with_what_it_holds() -> None:
             "b",
         ]
         assert connection.execute(sa.select(partitions.registry.c.id)).scalars().all() == ["a", "b"]
-        lengths = connection.execute(sa.select(w.length_s, sa.func.count()).group_by(w.length_s)).tuples().all()
+        lengths = connection.execute(sa.select(w.length_s, sa.func.count()).group_by(w.length_s)).all()
         assert dict(lengths) == {60: 2, 300: 2, 3600: 2, 86_400: 2}
     assert months(store, "articles") == {"articles_2023_11", "articles_2024_03"}
     store.close()
@@ -122,7 +122,7 @@ def test_two_classifiers_at_once_store_each_record_once(store: Store) -> None:
     other.close()
     c = schema.counted.c
     with store.read() as connection:
-        rows = connection.execute(sa.select(c.offset, c.first_story).order_by(c.offset)).tuples().all()
+        rows = connection.execute(sa.select(c.offset, c.first_story).order_by(c.offset)).all()
     assert [offset for offset, _ in rows] == list(range(400))
     assert [offset for offset, first in rows if first] == list(range(50))
 
