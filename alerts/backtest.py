@@ -99,7 +99,7 @@ def run(rules: Sequence[Rule], stories: Iterable[Story], fresh_s: float, tick_s:
         key = (story.series, story.start_s)
         old = counts[key]
         counts[key] = Count(old.stories + 1, old.negative + story.negative)
-        watch.take(story.series, story.start_s, counts[key], counts[key].stories)
+        watch.take(story.series, story.start_s, counts[key])
     if due is not None:
         tick(due)
     tick(end_s)

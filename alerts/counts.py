@@ -106,11 +106,11 @@ class Counts:
     def known(self, series: str) -> int | None:
         return self._rows.get(series)
 
-    def put(self, series: str, start_s: int, count: Count) -> Count:
-        """A window's counts as they are now; they replace those it had, which are returned."""
+    def grow(self, series: str, start_s: int, count: Count) -> Count:
+        """A window's counts; they replace those it had where they are more. Returns those it had."""
         row, cell = self.row(series), start_s // self.cell_s
         old = self.fine.get(row, cell)
-        if old != count:
+        if count.stories > old.stories or count.negative > old.negative:
             self.fine.put(row, cell, count.stories, count.negative)
             self.hours.put(row, start_s // HOUR_S, count.stories - old.stories, count.negative - old.negative, add=True)
         return old

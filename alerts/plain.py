@@ -68,11 +68,12 @@ class PlainWatch(Held[AnyPlainRule]):
     def __init__(self, rules: Iterable[AnyPlainRule]) -> None:
         super().__init__(rules)
         self._changed: dict[str, None] = {}
+        self._restored = False  # and no tick since
         self.last_s: int | None = None
 
     def restore(self, last_s: int, incidents: Iterable[tuple[str, str, Incident]]) -> None:
         """Go on from a tick."""
-        self.last_s = last_s
+        self.last_s, self._restored = last_s, True
         for name, series, incident in incidents:
             if name in self._rules:
                 self._incidents[name, series] = incident
@@ -88,8 +89,10 @@ class PlainWatch(Held[AnyPlainRule]):
         silent: by series of a source, why it counts as silent.
         """
         if self.last_s is not None and now_s <= self.last_s:
+            if self._restored:
+                self._changed.clear()  # read again: it was looked at before the restart
             return []
-        before_s, self.last_s = self.last_s or now_s, now_s
+        before_s, self.last_s, self._restored = self.last_s or now_s, now_s, False
         looks: defaultdict[tuple[str, str], None] = defaultdict()
         for key, incident in self._incidents.items():
             if incident.alive:

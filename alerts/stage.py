@@ -84,7 +84,7 @@ def _handle(context: Context, desk: Desk, batch: Sequence[Taken], notify_replaye
         for number, record in enumerate(records, start=1):
             if isinstance(record, Window):
                 count = Count(record.fresh_stories, record.fresh_negative)
-                desk.watch.take(record.series, seconds(record.start), count, record.revision)
+                desk.watch.take(record.series, seconds(record.start), count)
                 if record.fresh_stories or record.articles > record.stories:  # a copy, too, may be what it waits for
                     desk.plain.take(record.series)
             elif isinstance(record, Tick):

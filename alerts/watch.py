@@ -55,7 +55,6 @@ class Watch(Held[Rule]):
         self._counts = Counts(cell_s, self._recent_s, self.memory_s + DAY_S)
         self._detectors = {name: Detector(rule, self._counts) for name, rule in self._rules.items()}
         self._flow = Flow(self._counts, next((d.zone for d in self._detectors.values()), ZoneInfo("UTC")))
-        self._revisions: dict[tuple[str, int], int] = {}
         self._changed: dict[str, bool] = {}  # since the last tick; true: by more negative stories
         self._spikes: defaultdict[str, defaultdict[str, list[Span]]] = defaultdict(lambda: defaultdict(list))
         self._firing: dict[tuple[str, str], int] = {}  # the window that an incident came from
@@ -99,14 +98,10 @@ class Watch(Held[Rule]):
                 self._firing[name, series] = window
                 self._spikes[name][series].append((incident.since_s - window, incident.until_s or last_s))
 
-    def take(self, series: str, start_s: int, count: Count, revision: int) -> None:
-        """A window's counts; an older revision than the one known is passed over."""
-        key = (series, start_s)
-        too_old = self.last_s is not None and start_s < self.last_s - self._recent_s
-        if too_old or revision < self._revisions.get(key, 0):
-            return
-        self._revisions[key] = revision
-        self._put(series, start_s, count)
+    def take(self, series: str, start_s: int, count: Count) -> None:
+        """A window's counts. They only grow, so what says less than is known is older, and is passed over."""
+        if self.last_s is None or start_s >= self.last_s - self._recent_s:
+            self._put(series, start_s, count)
 
     def tick(self, now_s: int) -> list[Change]:
         """Look at what changed and at open incidents; a tick that was looked at before gives nothing."""
@@ -293,8 +288,8 @@ class Watch(Held[Rule]):
     def _put(self, series: str, start_s: int, count: Count) -> None:
         if not self._applying(series) and series != FLOW:
             return
-        before = self._counts.put(series, start_s, count)
-        if before == count:
+        before = self._counts.grow(series, start_s, count)
+        if count.stories <= before.stories and count.negative <= before.negative:
             return  # read again after a restart: it is no news, or open incidents would end later than without one
         if count.stories:
             self._began_s = start_s if self._began_s is None else min(self._began_s, start_s)
@@ -310,8 +305,6 @@ class Watch(Held[Rule]):
             for detector in self._detectors.values():
                 detector.keep(alive)
             self._counts.keep(alive)
-        for key in [key for key in self._revisions if key[1] < now_s - self._recent_s]:
-            del self._revisions[key]
         self._slot = {key: slot for key, slot in self._slot.items() if slot == now_s // SLOT_S}
         self._began_s = None if self._began_s is None else max(self._began_s, oldest_s)
         for spans in self._spikes.values():

@@ -386,12 +386,12 @@ def cost(series: int) -> None:
     names = [f"entity:{number:05d}" for number in range(series)]
     for start in range(T0, T0 + 30 * 86_400, 8 * 3600):
         for name, count in zip(names, rng.poisson(8 * rates_), strict=True):
-            watch.take(name, start, Count(int(count) + 1, int(count)), 1)
+            watch.take(name, start, Count(int(count) + 1, int(count)))
     now = T0 + 30 * 86_400
     took = []
     for tick in range(12):
         for name in names:
-            watch.take(name, now + tick * 60, Count(2, tick % 2), 1)
+            watch.take(name, now + tick * 60, Count(2, tick % 2))
         began = time.process_time()
         watch.tick(now + tick * 60 + 60)
         watch.learnt()

@@ -52,7 +52,7 @@ def test_it_says_what_the_live_watch_said() -> None:
             old = counts.get((story.series, story.start_s), Count(0, 0))
             new = Count(old.stories + 1, old.negative + story.negative)
             counts[story.series, story.start_s] = new
-            watch.take(story.series, story.start_s, new, new.stories)
+            watch.take(story.series, story.start_s, new)
         live += [(c.series, c.step.at_s, c.verdict) for c in watch.tick(at) if c.step.changed == "firing"]
     own = [alarm for alarm in run([RULE], stories, 7200, 60, T0 + 12 * DAY) if alarm.factor == 1]
     assert [(a.series, a.at_s, a.observed, a.expected) for a in own] == [

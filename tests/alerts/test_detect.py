@@ -115,11 +115,11 @@ def test_a_track_is_a_table_that_forgets_the_old(puts: list[tuple[int, int, int]
         assert track.between([row], 10_000 + since, 10_000 + until).shape == (2, 1, until - since)
 
 
-def test_a_window_s_newer_counts_replace_those_it_had() -> None:
+def test_a_window_s_greater_counts_replace_those_it_had() -> None:
     counts = Counts(60, DAY, 10 * DAY)
     for count in (Count(2, 1), Count(5, 3), Count(4, 3)):
-        counts.put("s", T0 + 60, count)
-    assert counts.hours.sums([0], T0 // HOUR, T0 // HOUR + 1)[:, 0].tolist() == [4, 3]
+        counts.grow("s", T0 + 60, count)
+    assert counts.hours.sums([0], T0 // HOUR, T0 // HOUR + 1)[:, 0].tolist() == [5, 3]
 
 
 # --- baselines --------------------------------------------------------------------------------------------------------

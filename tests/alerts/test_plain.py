@@ -97,6 +97,25 @@ def test_it_goes_on_from_what_was_kept() -> None:
     assert second.open_incidents() == first.open_incidents()
 
 
+def test_what_is_read_again_after_a_restart_is_not_looked_at_again() -> None:
+    """Fewer stories are in the window by then: the rule might hold of these alone."""
+    watch, asked = PlainWatch([ARTICLE]), []
+
+    def ask(rule: AnyStoryRule, series: str, since_s: int, until_s: int) -> list[Story]:
+        asked.append(until_s)
+        return []
+
+    watch.restore(NOW, [])
+    watch.take("entity:ACME")
+    watch.tick(NOW, ask, {})
+    watch.tick(NOW + 2, ask, {})
+    assert asked == []
+    watch.take("entity:ACME")
+    watch.tick(NOW + 2, ask, {})
+    watch.tick(NOW + 4, ask, {})
+    assert asked == [NOW + 4], "a tick that comes twice later on loses nothing"
+
+
 def test_a_silent_source_is_an_incident_until_it_was_heard_for_the_cooldown() -> None:
     def ask(rule: AnyStoryRule, series: str, since_s: int, until_s: int) -> list[Story]:
         raise AssertionError("no story is asked for")
