@@ -347,11 +347,8 @@ def test_rollups_are_their_parts_summed_whatever_comes_late_twice_or_from_long_a
 
 def test_as_of_shows_what_was_known_then(store: Store) -> None:
     first, second = scored(1, 0, seen=1), scored(2, 5, "positive", seen=100)
-    third = scored(3, 10, story="a1", seen=200)
-    drafts = [Draft(one.id, "s", "", one.id, "", "en", one.published_at, one.seen_at) for one in (first, second, third)]
-    store_articles(store, drafts, lambda new: new.id)
     store_scores(store, [first, second], FRESH)
-    store_scores(store, [third], FRESH)
+    store_scores(store, [scored(3, 10, story="a1", seen=200)], FRESH)
     frame = queries.windows_as_of(store, as_of=after(150))
     assert frame[["articles", "stories", "negative", "positive", "score_sum_e4"]].to_numpy().tolist() == [
         [2, 2, 1, 1, 0]
