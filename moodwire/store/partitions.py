@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from moodwire.records import EPOCH
 from moodwire.store.schema import UtcTime
 
 TIMES = {"articles": "seen_at", "scores": "seen_at", "counted": "start"}  # by table, the column that decides the month
@@ -70,7 +71,7 @@ def seen_in(
 
     None is seen before it is published (`ingest.clean.date`); late ones may be seen in any month since.
     """
-    begins = [month(start)]
+    begins = [month(max(start, EPOCH))]
     while begins[-1] <= now:  # and one behind it: a machine's clock may be ahead
         begins.append(after(begins[-1]))
     query = sa.text(
