@@ -106,13 +106,14 @@ class Counts:
     def known(self, series: str) -> int | None:
         return self._rows.get(series)
 
-    def grow(self, series: str, start_s: int, count: Count) -> Count:
-        """A window's counts; they replace those it had where they are more. Returns those it had."""
+    def grow(self, series: str, start_s: int, count: Count) -> Count | None:
+        """A window's counts; they replace those it had, which are returned, where they are more; else None."""
         row, cell = self.row(series), start_s // self.cell_s
         old = self.fine.get(row, cell)
-        if count.stories > old.stories or count.negative > old.negative:
-            self.fine.put(row, cell, count.stories, count.negative)
-            self.hours.put(row, start_s // HOUR_S, count.stories - old.stories, count.negative - old.negative, add=True)
+        if count.stories <= old.stories and count.negative <= old.negative:
+            return None
+        self.fine.put(row, cell, count.stories, count.negative)
+        self.hours.put(row, start_s // HOUR_S, count.stories - old.stories, count.negative - old.negative, add=True)
         return old
 
     def put_all(self, start_s: int, stories: NDArray[Any], negative: NDArray[Any]) -> None:

@@ -289,7 +289,7 @@ class Watch(Held[Rule]):
         if not self._applying(series) and series != FLOW:
             return
         before = self._counts.grow(series, start_s, count)
-        if count.stories <= before.stories and count.negative <= before.negative:
+        if before is None:
             return  # read again after a restart: it is no news, or open incidents would end later than without one
         if count.stories:
             self._began_s = start_s if self._began_s is None else min(self._began_s, start_s)
