@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from bench.classifier import scored
 from classifier.data import tfns, topics, training
 from classifier.engine import WEIGHTS, open_engine
-from classifier.train import bags, is_dev, mixed, tokenizer_of
+from classifier.train import Item, bags, is_dev, laid_out, mixed, tokenizer_of
 
 Found = tuple[NDArray[np.float64], NDArray[np.float64]]  # probabilities of the sentiment files' texts, of the topic's
 
@@ -30,12 +30,12 @@ def main() -> None:
     data = Path(options.data)
     files = tfns(data, "valid"), topics(data, "valid")
     labels = [example.sentiment for example in files[0]], [example.topic for example in files[1]]
-    texts = [[example.text for example in file] for file in files]
-    kept = [example for example in training(data) if not is_dev(example.text)]
-    counted = bags(kept, tokenizer_of(WEIGHTS))
-    log_bag = [bag.log_probabilities(part) for bag, part in zip(counted, texts, strict=True)]
+    tokenizer = tokenizer_of(WEIGHTS)
+    counted = bags([Item(tokenizer, example) for example in training(data) if not is_dev(example.text)])
+    of_files = [[Item(tokenizer, example) for example in file] for file in files]
+    told = [known.bag.logits(*laid_out(items)) for known, items in zip(counted, of_files, strict=True)]
     print("| what | TFNS valid, weighted F1 | topic valid, accuracy / macro F1 |\n|---|---|---|")
-    row("the bag", labels, (log_bag[0], log_bag[1]))
+    row("the bag", labels, (told[0], told[1]))
     each: list[Found] = []
     for path in sorted(options.work.glob("teacher-*/model.sha256")):
         engine = open_engine("openvino", path.parent)
@@ -44,7 +44,7 @@ def main() -> None:
         row(path.parent.name, labels, each[-1])
     mean = np.mean([found[0] for found in each], axis=0), np.mean([found[1] for found in each], axis=0)
     row("their mean", labels, mean)
-    row("and the bag", labels, (mixed(mean[0], log_bag[0]), mixed(mean[1], log_bag[1])))
+    row("and the bag", labels, (mixed(mean[0], told[0]), mixed(mean[1], told[1])))
 
 
 def row(name: str, labels: Sequence[Sequence[int | None]], found: Found) -> None:

@@ -1,4 +1,4 @@
-"""The engine around a forward pass: tokenising, batching, decoding. The forward pass is OpenVINO's or PyTorch's."""
+"""The engine around a forward pass: tokenising, batching, the bag, decoding. The pass is OpenVINO's or PyTorch's."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier import pieces, weights
+from classifier.bag import Bag
 from classifier.engine import Scores, Span, Triple
-from classifier.labels import BEGIN, INSIDE, OUTSIDE
+from classifier.labels import BEGIN, INSIDE, OUTSIDE, SENTIMENTS
 from classifier.pieces import Asked, Batch, Piece
 
 CHUNK = 2048  # texts; while one chunk is in the model the next is being tokenised
@@ -48,6 +49,7 @@ class ModelEngine:
         self.model = loaded.model
         self.forward = forward
         self._temperatures = loaded.temperatures
+        self._bag = _bag(loaded)
         self._tokenizer = weights.tokenizer(folder)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -80,14 +82,21 @@ class ModelEngine:
         topic = list(sentiment)
         towards: dict[tuple[int, int], tuple[Floats, float]] = {}  # by text and span: sentiment, P(a name)
         for batch, logits in self._passed(cut):
-            results = (_log_softmax(part / self._temperatures[h]) for h, part in logits._asdict().items())
-            sentiments, topics, entities, tags = results
+            sentiments, topics, entities, tags = map(_log_softmax, self._calibrated(batch, logits))
             for row, i in enumerate(batch.pieces):
                 sentiment[i], topic[i] = sentiments[row], topics[row]
             named = ((cut[i].text, k) for i in batch.pieces for k, _, _ in cut[i].spans)
             lengths = [last - first for _, first, last in batch.spans]
             towards.update(zip(named, zip(np.exp(entities), are_names(tags, lengths), strict=True), strict=True))
         return _decoded(asked, cut, sentiment, topic, towards)
+
+    def _calibrated(self, batch: Batch, logits: Logits) -> Logits:
+        scaled = Logits(*(part / self._temperatures[head] for head, part in logits._asdict().items()))
+        if self._bag is None:
+            return scaled
+        wide = self._bag.logits(batch.ids, batch.mask)
+        split = len(SENTIMENTS)
+        return scaled._replace(sentiment=scaled.sentiment + wide[:, :split], topic=scaled.topic + wide[:, split:])
 
     def _passed(self, cut: Sequence[Piece]) -> Iterator[tuple[Batch, Logits]]:
         """Each batch with its logits; the next is laid out and begun while one is in the model."""
@@ -99,6 +108,13 @@ class ModelEngine:
             begun = started
         if begun:
             yield begun[0], self.forward.finish(begun[1])
+
+
+def _bag(loaded: weights.Weights) -> Bag | None:
+    """What is counted beside the encoder, the columns of sentiment first; teachers have none."""
+    if "bag.weight" not in loaded.tensors:
+        return None
+    return Bag(*(loaded.tensors[f"bag.{name}"].astype(np.float32) for name in Bag._fields))
 
 
 def _decoded(

@@ -1,9 +1,9 @@
 """Training the shipped weights: `moodwire train`. Needs the extra `gpu` (PyTorch, transformers).
 
 Four steps, each of which goes on where it was killed: the encoder is trained further by masked words; teachers are
-fine-tuned, from different seeds and encoders; they and a bag of token n-grams score texts with labels and without; the
-student, which ships, learns from labels and teachers (knowledge distillation, Hinton et al. 2015, with the labelled
-loss mixed in).
+fine-tuned, from different seeds and encoders; they and a bag of token pairs score texts with labels and without; the
+student, which ships with the bag beside it, learns from labels and teachers (knowledge distillation, Hinton et al.
+2015, with the labelled loss mixed in).
 """
 
 import hashlib
@@ -19,12 +19,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
 from tokenizers import Tokenizer
 from torch.nn import functional as F
 
 from classifier import network
 from classifier.augment import joined, lent
-from classifier.bag import Bag
+from classifier.bag import BITS, Bag, Floats, features
 from classifier.data import Example, digest, training, unlabelled, validation
 from classifier.engine import Scores, open_engine
 from classifier.fit import BEST, Recipe, fit
@@ -33,7 +35,7 @@ from classifier.network import Logits, Network
 from classifier.pretrain import pretrain
 from classifier.text import normalise
 
-VERSION = "0.5"
+VERSION = "0.6"
 SMOOTHING = 0.05  # of the labels
 SOFT = 0.5  # weight of the teachers' opinion where there is a label too
 MAX_TOKENS = 128
@@ -43,6 +45,7 @@ TEACHER = Recipe(epochs=3, rate=1.5e-4, head_rate=1e-3)  # from the encoder trai
 TEACHER_SEEDS = (7, 8, 9)
 OTHER = Recipe(epochs=3, rate=1e-4, head_rate=1e-3, average=0.995)  # from the encoder as it came, by `augment`
 BAG = 0.25  # weight of the bag beside the teachers' mean, in log probabilities
+BAG_STRENGTH = 20.0  # inverse of its regularisation
 STUDENT = Recipe(epochs=2, rate=1e-4, head_rate=1e-3)  # from the other teacher, on half of the texts without labels
 AGAIN = STUDENT._replace(epochs=1, seed=8)  # from there, on the other half
 NAME = 0.2  # weight of a token's tag against a text's sentiment
@@ -170,7 +173,7 @@ def opinions_of(batch: Sequence[Item]) -> Iterator[tuple[torch.Tensor, torch.Ten
 
 
 def judged(model: Network, items: Sequence[Item]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Logits and labels by head, of what has labels."""
+    """Logits and labels by head, of what has labels, the shortest texts first."""
     logits: list[list[torch.Tensor]] = [[] for _ in Logits._fields]
     labels: list[list[torch.Tensor]] = [[] for _ in Logits._fields]
     order = sorted(items, key=lambda item: len(item.ids))
@@ -189,10 +192,19 @@ def worth(model: Network, items: Sequence[Item]) -> float:
     return float(sum(F.cross_entropy(*result).item() for result in results.values()))
 
 
-def temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """The temperature of least negative log likelihood (Guo et al. 2017, section 4.2)."""
-    grid = np.geomspace(0.3, 4, 200)
-    return float(min(grid, key=lambda t: F.cross_entropy(logits / t, labels).item()))
+class Fit(NamedTuple):
+    temperature: float
+    share: float  # of the bag's logits
+
+    def of(self, logits: torch.Tensor, wide: torch.Tensor | None) -> torch.Tensor:
+        return logits / self.temperature + (0 if wide is None else self.share * wide)
+
+
+def calibrated(logits: torch.Tensor, labels: torch.Tensor, wide: torch.Tensor | None = None) -> Fit:
+    """The temperature of least negative log likelihood (Guo et al. 2017, section 4.2), with the bag's share."""
+    shares = [0.0] if wide is None else np.linspace(0, 0.5, 51).tolist()
+    grid = (Fit(t, share) for t in np.geomspace(0.3, 4, 200).tolist() for share in shares)
+    return min(grid, key=lambda fit: F.cross_entropy(fit.of(logits, wide), labels).item())
 
 
 def fine_tune(model: Network, found: Corpus, recipe: Recipe, folder: Path, hard: Loss = plain) -> None:
@@ -208,18 +220,77 @@ def fine_tune(model: Network, found: Corpus, recipe: Recipe, folder: Path, hard:
     )
 
 
-def export(model: Network, found: Corpus, out: Path) -> dict[str, float]:
-    """Write weights (fp16) with their temperatures, tokenizer and checksum; returns the accuracies on the dev split."""
+class Counted(NamedTuple):
+    bag: Bag
+    evidence: Bag  # what speaks for a class, however frequent it is: texts of other kinds have other shares
+
+
+class Bags(NamedTuple):
+    sentiment: Counted
+    topic: Counted
+
+
+def bags(kept: Sequence[Item]) -> Bags:
+    """Fitted on the labelled texts; of sentiment on posts alone, for a headline's label is one towards its company."""
+    posts = [item for item in kept if item.sentiment != NONE and not item.kept]
+    topical = [item for item in kept if item.topic != NONE]
+    sentiment, _ = count(posts, [item.sentiment for item in posts])
+    topic, prior = count(topical, [item.topic for item in topical])
+    # Without its intercept: two posts of three are neutral, and by it opinions that are not would be, too.
+    alone = sentiment._replace(bias=np.zeros_like(sentiment.bias))
+    return Bags(Counted(sentiment, alone), Counted(topic, topic._replace(bias=topic.bias - prior)))
+
+
+def count(items: Sequence[Item], labels: Sequence[int]) -> tuple[Bag, Floats]:
+    """A bag, with the logarithms of the classes' shares. labels: 0 to the number of classes - 1, all of which occur."""
+    rows, columns = (part.astype(np.int64) for part in features(*laid_out(items)))
+    values = np.bincount(rows) ** -0.5
+    vectors = csr_matrix((values[rows], (rows, columns)), shape=(len(items), 1 << BITS))
+    model = LogisticRegression(C=BAG_STRENGTH, max_iter=400).fit(vectors, labels)
+    prior = np.log(np.bincount(labels) / len(labels))
+    return Bag(model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)), prior.astype(np.float32)
+
+
+def laid_out(items: Sequence[Item]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Token ids and where they are, both (texts, tokens)."""
+    lengths = np.array([len(item.ids) for item in items])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.zeros(mask.shape, np.int32)
+    ids[mask] = np.concatenate([item.ids for item in items])
+    return ids, mask
+
+
+def evidence(counted: Bags, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+    """The bags' logits by head, of what has labels, in the order of `judged`."""
+    order = sorted(items, key=lambda item: len(item.ids))
+    known = {head: [item for item in order if getattr(item, head) != NONE] for head in Bags._fields}
+    return {
+        head: torch.from_numpy(one.evidence.logits(*laid_out(known[head]))) for head, one in counted._asdict().items()
+    }
+
+
+def export(model: Network, found: Corpus, out: Path, counted: Bags | None = None) -> dict[str, float]:
+    """Write weights (fp16) with their temperatures, tokenizer and checksum; returns the accuracies on the dev split.
+
+    With bags these are weights of their own, to be added to the logits of sentiment and topic.
+    """
     results = judged(model, found.dev)
+    wide = {} if counted is None else evidence(counted, found.dev)
+    fits = {head: calibrated(*result, wide.get(head)) for head, result in results.items()}
     tensors = {
         name: tensor.to(torch.float16).contiguous()
         for name, tensor in model.state_dict().items()
         if not name.endswith(("position_ids", "token_type_ids"))
     }
+    if counted is not None:
+        parts = {head: (fits[head].share, one.evidence) for head, one in counted._asdict().items()}
+        for name in Bag._fields:
+            scaled = [share * getattr(bag, name) for share, bag in parts.values()]
+            tensors[f"bag.{name}"] = torch.from_numpy(np.concatenate(scaled, -1)).to(torch.float16)
     metadata = {
         "name": "moodwire-minilm",
         "version": VERSION,
-        "temperatures": json.dumps({head: temperature(*result) for head, result in results.items()}),
+        "temperatures": json.dumps({head: fit.temperature for head, fit in fits.items()}),
         "sentiments": json.dumps(SENTIMENTS),
         "topics": json.dumps(TOPICS),
         "normalisation": "classifier.text.normalise",
@@ -232,7 +303,8 @@ def export(model: Network, found: Corpus, out: Path) -> dict[str, float]:
     whole = Tokenizer.from_str(found.tokenizer.to_str())
     whole.no_truncation()
     whole.save(str(out / "tokenizer.json"))
-    return {head: (logits.argmax(1) == labels).float().mean().item() for head, (logits, labels) in results.items()}
+    told = {head: fits[head].of(logits, wide.get(head)) for head, (logits, _) in results.items()}
+    return {head: (told[head].argmax(1) == labels).float().mean().item() for head, (_, labels) in results.items()}
 
 
 def opinions(folder: Path, examples: Sequence[Example]) -> list[Scores]:
@@ -258,27 +330,12 @@ def opinions(folder: Path, examples: Sequence[Example]) -> list[Scores]:
     return found
 
 
-class Bags(NamedTuple):
-    sentiment: Bag
-    topic: Bag
-
-
-def bags(kept: Sequence[Example], tokenizer: Tokenizer) -> Bags:
-    """Fitted on the labelled texts; of sentiment on posts alone, for a headline's label is one towards its company."""
-    posts = [example for example in kept if example.sentiment is not None and not example.entities]
-    topical = [example for example in kept if example.topic is not None]
-    return Bags(
-        Bag(tokenizer, [e.text for e in posts], [e.sentiment for e in posts if e.sentiment is not None]),
-        Bag(tokenizer, [e.text for e in topical], [e.topic for e in topical if e.topic is not None]),
-    )
-
-
-def joint(found: Sequence[Sequence[Scores]], counted: Bags, examples: Sequence[Example]) -> list[Scores]:
+def joint(found: Sequence[Sequence[Scores]], counted: Bags, items: Sequence[Item]) -> list[Scores]:
     """The mean of the teachers' probabilities; those of sentiment and topic mixed with the bags' by log probability."""
-    texts = [example.text for example in examples]
+    ids, mask = laid_out(items)
     both = [
-        mixed(np.mean([[scores[head] for scores in one] for one in found], axis=0), bag.log_probabilities(texts))
-        for head, bag in enumerate(counted)
+        mixed(np.mean([[scores[head] for scores in one] for one in found], axis=0), known.bag.logits(ids, mask))
+        for head, known in enumerate(counted)
     ]
     towards = (
         np.mean([scores.entities for scores in several], axis=0).tolist() if several[0].entities else []
@@ -290,8 +347,9 @@ def joint(found: Sequence[Sequence[Scores]], counted: Bags, examples: Sequence[E
     ]
 
 
-def mixed(p: NDArray[np.float64], log_q: NDArray[np.float64]) -> NDArray[np.float64]:
+def mixed(p: NDArray[np.float64], logits: Floats) -> NDArray[np.float64]:
     """Teachers' probabilities p with a bag's: (texts, classes)."""
+    log_q = logits - np.logaddexp.reduce(logits, 1, keepdims=True)
     together = (1 - BAG) * np.log(p + 1e-9) + BAG * log_q
     raised = np.exp(together - together.max(1, keepdims=True))
     result: NDArray[np.float64] = raised / raised.sum(1, keepdims=True)
@@ -312,8 +370,9 @@ def run(data: Path, base: Path, out: Path, work: Path) -> dict[str, float]:
     as_taken = found._replace(kept=[Item(found.tokenizer, example) for example in augmented])
     teach(network.pretrained(base), as_taken, OTHER, teachers[-1])
     asked = [*kept, *rest]
-    told = joint([opinions(folder, asked) for folder in teachers], bags(kept, found.tokenizer), asked)
     more = [Item(found.tokenizer, example) for example in rest]
+    counted = bags(found.kept)
+    told = joint([opinions(folder, asked) for folder in teachers], counted, [*found.kept, *more])
     # Joined headlines, at the end of those taken, learn from their labels alone.
     for item, opinion in zip([*as_taken.kept[: len(kept)], *more], told, strict=True):
         item.opinion = opinion
@@ -322,7 +381,7 @@ def run(data: Path, base: Path, out: Path, work: Path) -> dict[str, float]:
     for number, recipe in enumerate((STUDENT, AGAIN)):
         half = found._replace(kept=[*as_taken.kept, *more[number::2]])
         fine_tune(model, half, recipe, work / f"student-{number + 1}")
-    figures = export(model, found, out)
+    figures = export(model, found, out, counted)
     write_hashes([*labelled, *rest], validation(data), out)
     return figures
 

@@ -1,10 +1,13 @@
-"""Whether a span is a name, from the tags of its tokens."""
+"""Whether a span is a name, from the tags of its tokens; the bag beside the encoder."""
 
 import numpy as np
 import pytest
 
+from classifier import weights
+from classifier.engine import WEIGHTS
 from classifier.labels import BEGIN, INSIDE, OUTSIDE
-from classifier.model_engine import are_names
+from classifier.model_engine import ModelEngine, are_names
+from classifier.openvino_forward import OpenVinoForward
 
 LIKELY, REST = 0.94, 0.03  # of the tag that is meant, and of each other
 
@@ -25,3 +28,23 @@ def test_a_name_is_begun_gone_on_with_and_ended() -> None:
 
 def test_no_spans() -> None:
     assert are_names(np.empty((0, 3), np.float32), []) == []
+
+
+def test_the_bags_logits_are_added_to_those_of_sentiment_and_topic() -> None:
+    loaded = weights.load(WEIGHTS)
+    forward = OpenVinoForward(loaded, 1)
+    text, spans = "Acme falls after a profit warning", [(0, 4)]
+    flat = {name: np.zeros_like(tensor) for name, tensor in loaded.tensors.items() if name.startswith("bag.")}
+    for k, (sentiment, topic) in enumerate(((0, 4), (2, 19))):
+        bias = flat["bag.bias"].copy()
+        bias[[sentiment, 3 + topic]] = 1.0
+        without, given = (
+            ModelEngine(WEIGHTS, loaded._replace(tensors={**loaded.tensors, **flat, "bag.bias": known}), forward)
+            for known in (flat["bag.bias"], bias)
+        )
+        (before,), (after,) = (engine.score([text], [spans]) for engine in (without, given))
+        for p, q, at in ((before.sentiment, after.sentiment, sentiment), (before.topics, after.topics, topic)):
+            raised = np.array(p)
+            raised[at] *= np.e
+            assert q == pytest.approx(raised / raised.sum(), abs=1e-5), k
+        assert after.entities == before.entities

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from transformers import BertConfig, BertModel
 
 from classifier import fit as fitting
 from classifier import train, weights
-from classifier.bag import Bag
+from classifier.bag import BITS, Bag
 from classifier.data import Example, digest, training, unlabelled, validation
 from classifier.engine import WEIGHTS, Scores, open_engine
 from classifier.fit import Recipe, batches, fit
@@ -148,6 +147,8 @@ def test_the_whole_recipe_gives_weights_that_the_engine_serves(
     assert not set(trained) & set(held_out)
 
     before = weights.load(out)
+    assert before.tensors["bag.weight"].any()
+    assert "bag.weight" not in weights.load(work / "teacher-7").tensors, "teachers and bag are mixed but once"
     capsys.readouterr()
     assert train.run(corpora, base, out, work) == figures, "what is done is only read"
     told = capsys.readouterr().out
@@ -158,25 +159,56 @@ def test_the_whole_recipe_gives_weights_that_the_engine_serves(
     assert all((tensor == after.tensors[name]).all() for name, tensor in before.tensors.items())
 
 
-class Flat(Bag):
-    """Knows nothing."""
+def items(texts: Sequence[str], topic: int | None = None, sentiment: int | None = None) -> list[train.Item]:
+    tokenizer = weights.tokenizer(WEIGHTS)
+    return [train.Item(tokenizer, Example(text, sentiment=sentiment, topic=topic)) for text in texts]
 
-    def __init__(self, classes: int) -> None:
-        self._classes = classes
 
-    def log_probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        return np.full((len(texts), self._classes), -np.log(self._classes))
+def test_a_bag_tells_what_it_was_fitted_on() -> None:
+    names = ("Acme", "Globex", "Oil", "Gold", "The bank")
+    texts = [f"{who} {what}" for what in ("falls", "rises", "waits") for who in names]
+    labels = [0] * 5 + [1] * 5 + [2] * 5
+    bag, prior = train.count(items(texts), labels)
+    found = bag.logits(*train.laid_out(items([*texts, "Silver falls"])))
+    assert found.argmax(1).tolist() == [*labels, 0]
+    assert np.exp(prior) == pytest.approx([1 / 3] * 3)
+
+
+def test_evidence_is_what_the_tokens_say_and_not_how_frequent_a_class_is() -> None:
+    """Nine in ten texts are of one class: one of unknown tokens most likely is, too, but not by its tokens."""
+    said = {0: [f"Acme holds its meeting {n}" for n in range(90)]}
+    said |= {1: [f"Oil falls {n}" for n in range(5)], 2: [f"Gold gains {n}" for n in range(5)]}
+    counted = train.bags([item for k, texts in said.items() for item in items(texts, topic=k, sentiment=k)])
+    unknown, rare = train.laid_out(items(["Zebras graze"])), train.laid_out(items(["Oil falls"]))
+    for one in counted:
+        assert one.bag.logits(*unknown).argmax() == 0
+        assert one.evidence.logits(*unknown).argmax() != 0
+        assert one.evidence.logits(*rare).argmax() == 1
 
 
 def test_opinions_are_the_mean_of_the_teachers_mixed_with_the_bags() -> None:
-    example = [Example("Acme falls", entities=((0, 4, -1),))]
+    item = train.Item(weights.tokenizer(WEIGHTS), Example("Acme falls", entities=((0, 4, -1),)))
     topics = (0.5, 0.5, *[0.0] * 18)
     one = Scores((0.6, 0.3, 0.1), topics, ((0.8, 0.1, 0.1),), (0.0,))
     other = Scores((0.4, 0.3, 0.3), topics, ((0.2, 0.2, 0.6),), (0.0,))
-    (mean,) = train.joint([[one], [other]], train.Bags(Flat(3), Flat(20)), example)
+    flat = [Bag(np.zeros((1 << BITS, classes), np.float32), np.zeros(classes, np.float32)) for classes in (3, 20)]
+    (mean,) = train.joint([[one], [other]], train.Bags(*(train.Counted(bag, bag) for bag in flat)), [item])
     raised = np.array([0.5, 0.3, 0.2]) ** (1 - train.BAG)
     assert mean.sentiment == pytest.approx(raised / raised.sum(), abs=1e-6)
     assert mean.entities[0] == pytest.approx((0.5, 0.15, 0.35))
+
+
+def test_the_bag_has_the_share_that_it_is_worth() -> None:
+    rng = torch.Generator().manual_seed(4)
+    labels = torch.randint(0, 3, (600,), generator=rng)
+    truth = torch.nn.functional.one_hot(labels, 3).float()
+    deep, wide, noise = (torch.randn((600, 3), generator=rng) for _ in range(3))
+    found = train.calibrated(2 * (truth + deep), labels, truth + wide)
+    assert found.temperature == pytest.approx(2, rel=0.2)
+    assert found.share == 0.5, "as much as there may be"
+    assert train.calibrated(2 * (truth + deep), labels, noise).share < 0.1
+    alone = train.calibrated(2 * (truth + deep), labels)
+    assert alone.share == 0
 
 
 def test_an_opinion_counts_beside_a_label_and_alone_where_there_is_none() -> None:
