@@ -242,7 +242,7 @@ def moods(store: Store, names: Collection[str], start: datetime, end: datetime, 
     found: dict[str, list[Any]] = {name: [] for name in names}
     with store.read() as connection:
         query = query.where(among(connection, w.series, [*names])).group_by(w.series, "bin")
-        for name, *row in connection.execute(query):
+        for name, *row in connection.execute(query).all():
             found[name].append(row)
     return {name: filled(rows, start, end, freq_s) for name, rows in found.items()}
 
@@ -256,7 +256,7 @@ def _mood_as_of(
     query = sa.select(bin_of(store, c.start, freq_s).label("bin"), *sums).where(c.series == series, known(store, as_of))
     query = _between(query, c.start, floor_time(start, WINDOW_S), end).group_by("bin")
     with store.read() as connection:
-        return filled(connection.execute(query), start, end, freq_s)
+        return filled(connection.execute(query).all(), start, end, freq_s)
 
 
 def longest_in(freq_s: int) -> int:
@@ -338,17 +338,17 @@ def overview(store: Store, now: datetime, span: timedelta, bins: int = 24) -> pd
     with store.read() as connection:
         rows = connection.execute(query).all()
     before = story_sums(store, middle - span, middle, length_s)
-    names = sorted({row[0] for row in rows} | before.keys())
-    place = {name: number * bins for number, name in enumerate(names)}
     # Not by way of a frame: of some thousand rows that takes as long as to ask for them.
-    at = [place[name] + min(max(bin_, 0), bins - 1) for name, bin_, *_ in rows]
+    of_rows, bin_of_rows, *numbers = zip(*rows, strict=True) if rows else [()] * 5
+    names = sorted({*of_rows, *before})
+    place = {name: number * bins for number, name in enumerate(names)}
+    at = np.fromiter(map(place.__getitem__, of_rows), int, len(rows)) + np.clip(np.array(bin_of_rows, int), 0, bins - 1)
 
-    def of(column: int) -> Any:
+    def binned(values: Sequence[int]) -> Any:
         """A row a series, its bins from the newest to the oldest."""
-        values = [row[column] for row in rows]
         return np.bincount(at, values, len(names) * bins).reshape(len(names), bins)
 
-    stories_, negative, totals = (of(column) for column in (2, 3, 4))
+    stories_, negative, totals = map(binned, numbers)
     counts_ = stories_.sum(axis=1)
     score = _means(totals.sum(axis=1), counts_)
     earlier, earlier_total = np.array([before.get(name, (0, 0)) for name in names]).reshape(-1, 2).T
@@ -391,7 +391,7 @@ def story_sums(
                 .where(which, w.length_s == length, w.start >= begin, w.start < until)
                 .group_by(w.series)
             )
-            for name, stories_, total in connection.execute(query):
+            for name, stories_, total in connection.execute(query).all():
                 count, score = found.get(name, (0, 0))
                 found[name] = count + int(stories_), score + int(total)
     return found

@@ -81,7 +81,7 @@ def _totals(connection: sa.Connection, touched: sa.FromClause, consumed: Positio
         .where(within(consumed))
         .group_by(c.series, c.start)
     )
-    return {(series, start): Totals(*numbers) for series, start, *numbers in connection.execute(query)}
+    return {(series, start): Totals(*numbers) for series, start, *numbers in connection.execute(query).all()}
 
 
 def held(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, tuple[int, ...]]:
@@ -98,7 +98,7 @@ def held(connection: sa.Connection, keys: Collection[Key]) -> dict[Key, tuple[in
         .join_from(touched, schema.windows, same, isouter=True)
         .where(sa.func.coalesce(w.revision, -1) >= 0)
     )
-    return {(series, start): tuple(sums) for series, start, *sums in connection.execute(query)}
+    return {(series, start): tuple(sums) for series, start, *sums in connection.execute(query).all()}
 
 
 def counts() -> list[sa.ColumnElement[int]]:
