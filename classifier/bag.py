@@ -46,5 +46,6 @@ def features(ids: NDArray[Any], mask: NDArray[Any]) -> tuple[Hashes, Hashes]:
         hashes = (mixed ^ (mixed >> np.uint64(32))) >> np.uint64(64 - BITS)
         inside = there[:, size - 1 :]
         found.append(inside.nonzero()[0].astype(np.uint64) << np.uint64(BITS) | hashes[inside])
-    distinct = np.unique(np.concatenate(found))
+    ordered = np.sort(np.concatenate(found))  # `np.unique` takes as long as all the rest
+    distinct = ordered[np.r_[True, ordered[1:] != ordered[:-1]]]
     return distinct >> np.uint64(BITS), distinct & np.uint64((1 << BITS) - 1)
