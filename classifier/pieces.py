@@ -61,7 +61,7 @@ def batches(pieces: Sequence[Piece], budget: int) -> Iterator[Batch]:
     batch: list[int] = []
     for i in sorted(range(len(pieces)), key=lambda i: len(pieces[i].ids)):
         length = len(pieces[i].ids)
-        full = (len(batch) + 1) * _width(length) > budget
+        full = (len(batch) + 1) * length > budget
         uneven = len(batch) >= BATCH_AT_LEAST and length > 1.25 * len(pieces[batch[0]].ids) + 4
         if batch and (full or uneven):
             yield _laid_out(pieces, batch)
@@ -79,18 +79,13 @@ def shares(count: int) -> NDArray[np.float32]:
 
 
 def _laid_out(pieces: Sequence[Piece], batch: list[int]) -> Batch:
-    width = _width(len(pieces[batch[-1]].ids))
+    width = len(pieces[batch[-1]].ids)
     ids = np.zeros((len(batch), width), np.int32)
     lengths = np.array([len(pieces[i].ids) for i in batch])
     mask = (np.arange(width) < lengths[:, None]).astype(np.float32)
     ids[mask > 0] = np.concatenate([pieces[i].ids for i in batch])
     spans = [(row, first, last) for row, i in enumerate(batch) for _, first, last in pieces[i].spans]
     return Batch(batch, ids, mask, spans)
-
-
-def _width(tokens: int) -> int:
-    """Few different widths: a runtime prepares its kernels anew for each shape."""
-    return -(-tokens // 8) * 8
 
 
 def _locate(offsets: Sequence[Span], places: Sequence[Span]) -> list[tuple[int, int, int]]:

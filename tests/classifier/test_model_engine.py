@@ -7,7 +7,7 @@ from classifier import weights
 from classifier.engine import WEIGHTS
 from classifier.labels import BEGIN, INSIDE, OUTSIDE
 from classifier.model_engine import ModelEngine, are_names
-from classifier.openvino_forward import OpenVinoForward
+from classifier.openvino_forward import OpenVinoForward, precision
 
 LIKELY, REST = 0.94, 0.03  # of the tag that is meant, and of each other
 
@@ -48,3 +48,10 @@ def test_the_bags_logits_are_added_to_those_of_sentiment_and_topic() -> None:
             raised[at] *= np.e
             assert q == pytest.approx(raised / raised.sum(), abs=1e-5), k
         assert after.entities == before.entities
+
+
+def test_bf16_is_taken_where_matrix_tiles_compute_it() -> None:
+    tiles, without = {"avx2", "avx512_bf16", "amx_bf16"}, {"avx2", "avx512_bf16"}
+    assert precision(("FP32", "BF16"), tiles) == "bf16"
+    assert precision(("FP32", "BF16"), without) == "f32", "AVX-512's own bf16 is slower than f32"
+    assert precision(("FP32",), tiles) == "f32", "the runtime is held to less than the CPU has"
