@@ -1,5 +1,7 @@
 """Whether a span is a name, from the tags of its tokens; the bag beside the encoder."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from classifier import weights
 from classifier.engine import WEIGHTS
 from classifier.labels import BEGIN, INSIDE, OUTSIDE
 from classifier.model_engine import ModelEngine, are_names
-from classifier.openvino_forward import OpenVinoForward, precision
+from classifier.openvino_forward import OpenVinoForward, quicker
 
 LIKELY, REST = 0.94, 0.03  # of the tag that is meant, and of each other
 
@@ -50,8 +52,23 @@ def test_the_bags_logits_are_added_to_those_of_sentiment_and_topic() -> None:
         assert after.entities == before.entities
 
 
-def test_bf16_is_taken_where_matrix_tiles_compute_it() -> None:
-    tiles, without = {"avx2", "avx512_bf16", "amx_bf16"}, {"avx2", "avx512_bf16"}
-    assert precision(("FP32", "BF16"), tiles) == "bf16"
-    assert precision(("FP32", "BF16"), without) == "f32", "AVX-512's own bf16 is slower than f32"
-    assert precision(("FP32",), tiles) == "f32", "the runtime is held to less than the CPU has"
+def test_the_quicker_precision_is_taken() -> None:
+    now_s, passes = 0.0, ""
+
+    def model(name: str, *took_s: float) -> Callable[[object], None]:
+        left = iter(took_s)
+
+        def run(_: object) -> None:
+            nonlocal now_s, passes
+            now_s += next(left)
+            passes += name
+
+        return run
+
+    def asked(f32: tuple[float, ...], bf16: tuple[float, ...]) -> str:
+        return quicker({"f32": model("f", *f32), "bf16": model("b", *bf16)}, lambda: now_s)
+
+    assert asked((2, 2, 2, 2), (9, 1, 1, 1)) == "bf16", "the first pass prepares it"
+    assert asked((9, 5, 1, 1), (9, 2, 2, 2)) == "f32", "something else held it up once"
+    assert passes == "fbfbfbfb" * 2, "in turns"
+    assert quicker({"f32": model("f")}) == "f32", "nothing to compare"
