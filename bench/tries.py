@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from classifier import network, train
 from classifier.augment import joined
-from classifier.data import Example, sentfin, tfns, training, validation
+from classifier.data import Example, finentity, sentfin, tfns, training, validation
 from classifier.evaluate import weighted_f1
 from classifier.fit import Recipe, fit
 from classifier.network import Network
@@ -196,23 +196,32 @@ def left_out(data: Path, options: argparse.Namespace, results: Path, known: list
     """Trained without a source, how good on it: financial text of a kind that the model has not seen."""
     barred = {identity(example.text) for example in validation(data)}
     labelled = training(data)
-    for name, source in (("TFNS", tfns(data, "train")), ("SEntFiN", sentfin(data, False))):
+    for name, head, source in (
+        ("TFNS", "sentiment", tfns(data, "train")),
+        ("SEntFiN", "sentiment", sentfin(data, False)),
+        ("FinEntity", "entity", finentity(data, False)),
+    ):
         attempt = Try(f"left out: {name}")
         if not any(row["try"] == attempt.name for row in known):
             theirs = {identity(example.text) for example in source}
             rest = [example for example in labelled if identity(example.text) not in theirs]
-            chosen = [e for e in source if e.sentiment is not None and identity(e.text) not in barred][:3000]
-            known.append({"try": attempt.name, "seed": 7, **result(attempt, 7, rest, options, chosen)})
+            labelled_so = [e for e in source if e.sentiment is not None or head == "entity"]
+            chosen = [e for e in labelled_so if identity(e.text) not in barred][:3000]
+            known.append({"try": attempt.name, "seed": 7, **result(attempt, 7, rest, options, (head, chosen))})
             with results.open("a") as file:
                 file.write(json.dumps(known[-1]) + "\n")
         (row,) = (row for row in known if row["try"] == attempt.name)
-        print(f"{attempt.name}: sentiment weighted F1 on it {row['other']:.4f}")
+        print(f"{attempt.name}: {head} weighted F1 on it {row['other']:.4f}")
 
 
 def result(
-    attempt: Try, seed: int, examples: list[Example], options: argparse.Namespace, other: Sequence[Example] = ()
+    attempt: Try,
+    seed: int,
+    examples: list[Example],
+    options: argparse.Namespace,
+    other: tuple[str, Sequence[Example]] | None = None,
 ) -> dict[str, float]:
-    """Figures on texts held back, and of sentiment on other examples."""
+    """Figures on texts held back, and of a head on other examples."""
     rest = [example for example in examples if not train.is_dev(example.text)]
     dev = [example for example in examples if train.is_dev(example.text)] + rest[1::JUDGED]
     kept = [attempt.view(example) for example in rest[::SHARE]]
@@ -243,7 +252,8 @@ def result(
     posts = [item for item in found.dev if not item.spans]  # TFNS, without the headlines
     sets = [("mixed", "entity", mixed), ("posts", "sentiment", posts)]
     if other:
-        sets.append(("other", "sentiment", [Item(found.tokenizer, example) for example in other]))
+        head, elsewhere = other
+        sets.append(("other", head, [Item(found.tokenizer, example) for example in elsewhere]))
     for name, head, items in sets:
         logits, labels = judged(model, items)[head]
         figures[name] = weighted_f1(labels.numpy(), logits.argmax(1).numpy(), 3)
