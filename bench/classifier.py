@@ -2,7 +2,7 @@
 
 ./run bench classifier --data DIR [--weights DIR] [--threads N] [--only quality|speed]
 
-DIR holds the data sets that docs/model.md names (or set MOODWIRE_DATA). Prints Markdown tables. Hold a CPU with AMX
+DIR holds the data sets that the model card names (or set MOODWIRE_DATA). Prints Markdown tables. Hold a CPU with AMX
 to AVX2 by ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 in the environment.
 """
 

@@ -1,4 +1,4 @@
-"""The training and validation sets as examples. Where each comes from and what it may be used for: docs/model.md."""
+"""The training and validation sets as examples. Where each comes from and what it may be used for: weights/card.md."""
 
 import ast
 import csv

@@ -229,7 +229,7 @@ def model_verbs(verbs: Verbs) -> None:
     train = verbs.add(
         "train", _train, "train the classifier's weights anew, from public data (needs the extra gpu; hours on a CPU)"
     )
-    train.add_argument("--corpora", type=Path, required=True, metavar="DIR", help="the data sets of docs/model.md")
+    train.add_argument("--corpora", type=Path, required=True, metavar="DIR", help="the data sets of the model card")
     train.add_argument("--base", type=Path, required=True, metavar="DIR", help="all-MiniLM-L6-v2")
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the weights go")
     train.add_argument("--work", type=Path, required=True, metavar="DIR", help="what a killed run goes on from")
