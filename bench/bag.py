@@ -23,7 +23,7 @@ from classifier.data import surge, taborda, training, unlabelled
 from classifier.engine import WEIGHTS, Scores
 from classifier.model_engine import ModelEngine
 from classifier.openvino_forward import OpenVinoForward
-from classifier.train import NONE, Item, calibrated, count, is_dev, laid_out, tokenizer_of
+from classifier.train import Item, calibrated, counts, is_dev, laid_out, tokenizer_of
 
 NEWS = 700  # texts
 NOTHING = "nothing"
@@ -50,12 +50,7 @@ def main() -> None:
     deep = {(head, name): log_p(scored(engine, examples), head) for (head, name), examples in sets.items()}
     placed = {key: laid_out([Item(tokenizer, example) for example in examples]) for key, examples in sets.items()}
     labels = {key: [getattr(example, key[0]) for example in examples] for key, examples in sets.items()}
-    posts = [item for item in kept if item.sentiment != NONE and not item.kept]
-    topical = [item for item in kept if item.topic != NONE]
-    fitted = {
-        "topic": count(topical, [item.topic for item in topical]),
-        "sentiment": count(posts, [item.sentiment for item in posts]),
-    }
+    fitted = dict(zip(("sentiment", "topic"), counts(kept), strict=True))
     print("| added to log p | loss of topics | of sentiments | surge | Taborda | texts of news of another topic |")
     print("|---|---|---|---|---|---|")
     for what in WAYS:

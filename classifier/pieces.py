@@ -79,13 +79,18 @@ def shares(count: int) -> NDArray[np.float32]:
 
 
 def _laid_out(pieces: Sequence[Piece], batch: list[int]) -> Batch:
-    width = len(pieces[batch[-1]].ids)
-    ids = np.zeros((len(batch), width), np.int32)
-    lengths = np.array([len(pieces[i].ids) for i in batch])
-    mask = (np.arange(width) < lengths[:, None]).astype(np.float32)
-    ids[mask > 0] = np.concatenate([pieces[i].ids for i in batch])
+    ids, mask = padded([pieces[i].ids for i in batch])
     spans = [(row, first, last) for row, i in enumerate(batch) for _, first, last in pieces[i].spans]
-    return Batch(batch, ids, mask, spans)
+    return Batch(batch, ids, mask.astype(np.float32), spans)
+
+
+def padded(texts: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Token ids, and where they are, both (texts, tokens): as wide as the longest text."""
+    lengths = np.array([len(text) for text in texts])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.zeros(mask.shape, np.int32)
+    ids[mask] = np.concatenate(texts)
+    return ids, mask
 
 
 def _locate(offsets: Sequence[Span], places: Sequence[Span]) -> list[tuple[int, int, int]]:

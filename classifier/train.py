@@ -32,6 +32,7 @@ from classifier.engine import Scores, open_engine
 from classifier.fit import BEST, Recipe, fit
 from classifier.labels import BEGIN, INSIDE, OUTSIDE, SENTIMENTS, TOPICS
 from classifier.network import Logits, Network
+from classifier.pieces import padded
 from classifier.pretrain import pretrain
 from classifier.text import normalise
 
@@ -124,9 +125,7 @@ def is_dev(text: str) -> bool:
 def logits_of(model: Network, batch: Sequence[Item]) -> Logits:
     """In bf16 where that is quick, given back as f32; those of names with a row for each token of the batch."""
     device = next(model.parameters()).device
-    width = max(len(item.ids) for item in batch)
-    ids = torch.tensor([item.ids + [0] * (width - len(item.ids)) for item in batch], device=device)
-    mask = torch.tensor([[1] * len(item.ids) + [0] * (width - len(item.ids)) for item in batch], device=device)
+    ids, mask = (torch.from_numpy(part).to(device).long() for part in laid_out(batch))
     spans = [(row, first, last) for row, item in enumerate(batch) for first, last, _ in item.spans]
     with network.precision(device):
         found = model(ids, mask, spans)
@@ -172,11 +171,15 @@ def opinions_of(batch: Sequence[Item]) -> Iterator[tuple[torch.Tensor, torch.Ten
     yield torch.tensor(towards).reshape(-1, len(SENTIMENTS)), by_span
 
 
+def shortest_first(items: Sequence[Item]) -> list[Item]:
+    return sorted(items, key=lambda item: len(item.ids))
+
+
 def judged(model: Network, items: Sequence[Item]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Logits and labels by head, of what has labels, the shortest texts first."""
     logits: list[list[torch.Tensor]] = [[] for _ in Logits._fields]
     labels: list[list[torch.Tensor]] = [[] for _ in Logits._fields]
-    order = sorted(items, key=lambda item: len(item.ids))
+    order = shortest_first(items)
     with torch.no_grad():
         for at in range(0, len(order), 64):
             batch = order[at : at + 64]
@@ -231,14 +234,18 @@ class Bags(NamedTuple):
 
 
 def bags(kept: Sequence[Item]) -> Bags:
-    """Fitted on the labelled texts; of sentiment on posts alone, for a headline's label is one towards its company."""
-    posts = [item for item in kept if item.sentiment != NONE and not item.kept]
-    topical = [item for item in kept if item.topic != NONE]
-    sentiment, _ = count(posts, [item.sentiment for item in posts])
-    topic, prior = count(topical, [item.topic for item in topical])
+    """Fitted on the labelled texts, with what of them is added where texts are scored."""
+    (sentiment, _), (topic, prior) = counts(kept)
     # Without its intercept: two posts of three are neutral, and by it opinions that are not would be, too.
     alone = sentiment._replace(bias=np.zeros_like(sentiment.bias))
     return Bags(Counted(sentiment, alone), Counted(topic, topic._replace(bias=topic.bias - prior)))
+
+
+def counts(kept: Sequence[Item]) -> tuple[tuple[Bag, Floats], tuple[Bag, Floats]]:
+    """`count` of sentiment and of topic; the first on posts alone: a headline's label is one towards its company."""
+    posts = [item for item in kept if item.sentiment != NONE and not item.kept]
+    topical = [item for item in kept if item.topic != NONE]
+    return count(posts, [item.sentiment for item in posts]), count(topical, [item.topic for item in topical])
 
 
 def count(items: Sequence[Item], labels: Sequence[int]) -> tuple[Bag, Floats]:
@@ -252,17 +259,12 @@ def count(items: Sequence[Item], labels: Sequence[int]) -> tuple[Bag, Floats]:
 
 
 def laid_out(items: Sequence[Item]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Token ids and where they are, both (texts, tokens)."""
-    lengths = np.array([len(item.ids) for item in items])
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.zeros(mask.shape, np.int32)
-    ids[mask] = np.concatenate([item.ids for item in items])
-    return ids, mask
+    return padded([item.ids for item in items])
 
 
 def evidence(counted: Bags, items: Sequence[Item]) -> dict[str, torch.Tensor]:
     """The bags' logits by head, of what has labels, in the order of `judged`."""
-    order = sorted(items, key=lambda item: len(item.ids))
+    order = shortest_first(items)
     known = {head: [item for item in order if getattr(item, head) != NONE] for head in Bags._fields}
     return {
         head: torch.from_numpy(one.evidence.logits(*laid_out(known[head]))) for head, one in counted._asdict().items()
