@@ -7,7 +7,8 @@ Fills a store with two years of invented news (5 million scores unless told othe
 not made again), serves it by the dashboard's own stage in a process of its own, and looks at it with headless Chromium:
 1. the overview of another store, of a day and 2,000 scores: from the click until all of it is drawn, with nothing in
    the browser's cache and with the page's own files there;
-2. each page is visited with spans that nobody asked for before: the time of each request for data, by page;
+2. each page's data, for spans that nobody asked for before: the time of each of its requests, sent by a bare client
+   while the browser rests, and with the browser on the same cores;
 3. twenty articles a second are written as the stages write them: from the commit to the drawn row, in an open overview;
 4. so many pages' requests are sent at each beat, as their browsers would: the server's CPU, memory and answers.
 Prints Markdown.
@@ -26,13 +27,14 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import httpx
 import numpy as np
 import psutil
 import sqlalchemy as sa
@@ -66,6 +68,11 @@ SETTINGS = Settings(
     rules=(Rule(name="companies"),),
 )
 UPDATE = "_dash-update-component"
+LAYOUT = "_dash-layout"
+JSON = {"Content-Type": "application/json"}
+KEEP = f"""window.sent = []; var was = window.fetch; window.fetch = function (a, b) {{
+  if (String(a).includes('{UPDATE}') && b && b.body) sent.push(b.body);
+  return was.apply(this, arguments); }};"""
 PAGES = ("overview", "series", "compare", "crossed", "incidents", "search", "label", "rules", "health", "story")
 
 
@@ -101,6 +108,8 @@ def main() -> None:
     with served(small, options.work) as (url, _), browser() as chrome:
         first_view(chrome, url, options.visits)
     with served(store, options.work) as (url, process), browser() as chrome:
+        chrome.execute_cdp_cmd("Page.enable", {})
+        chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP})
         pages(chrome, url, options.visits, options.days)
         pixels(chrome, url, store, options.seconds)
         crowd(chrome, url, process, store, options.pages, options.seconds)
@@ -213,23 +222,49 @@ def first_view(chrome: Chrome, url: str, visits: int) -> None:
 
 def pages(chrome: Chrome, url: str, visits: int, days: float) -> None:
     rng = random.Random(5)
-    print("| page | requests | p50, ms | p95, ms | slowest, ms | all there after, p95, ms |\n|---|---|---|---|---|---|")
+    kinds = ("p50, ms", "p95, ms", "slowest, ms", "p95 in the browser, ms", "all there in the browser after, p95, ms")
+    print(f"| page | requests | {' | '.join(kinds)} |\n|---|---|---|---|---|---|---|")
     for page in PAGES:
-        took: list[float] = []
+        seen: list[float] = []
         whole: list[float] = []
         for visit in range(visits + 1):
             chrome.get(url + address(page, rng, days))
             # The overview's data come with its layout, those of the others are asked for.
-            found = settled(chrome, "_dash-layout" if page == "overview" else UPDATE)
+            found = settled(chrome, LAYOUT if page == "overview" else UPDATE)
             if visit:  # the first one fetches the page's own files
-                took += [entry["duration"] for entry in found]
+                seen += [entry["duration"] for entry in found]
                 whole.append(max(entry["startTime"] + entry["duration"] for entry in found))
+        bodies = chrome.execute_script("return window.sent")
+        chrome.get("about:blank")
+        took = asyncio.run(asked_alone(url, bodies, [address(page, rng, days) for _ in range(visits)]))
         print(
             f"| {page} | {len(took)} | {np.percentile(took, 50):.0f} | {np.percentile(took, 95):.0f} | "
-            f"{max(took):.0f} | {np.percentile(whole, 95):.0f} |",
+            f"{max(took):.0f} | {np.percentile(seen, 95):.0f} | {np.percentile(whole, 95):.0f} |",
             flush=True,
         )
     print()
+
+
+async def asked_alone(url: str, bodies: Sequence[str], addresses: Sequence[str]) -> list[float]:
+    """Milliseconds of each of a page's requests at each address, sent at once as its browser does."""
+    took = []
+    async with httpx.AsyncClient(base_url=url, headers={"Origin": url}) as client:
+
+        async def one(method: str, path: str, **more: Any) -> None:
+            began = time.monotonic()
+            answer = await client.request(method, path, **more)
+            took.append((time.monotonic() - began) * 1000)
+            answer.raise_for_status()
+
+        for at in addresses:
+            path, _, search = at.partition("?")
+            place = {"beat.data": datetime.now(UTC).isoformat(), "where.pathname": path}
+            place["where.search"] = f"?{search}" if search else ""
+            asked = [one("POST", f"/{UPDATE}", content=with_values(body, place), headers=JSON) for body in bodies]
+            if path == "/":
+                asked.append(one("GET", f"/{LAYOUT}", headers={"Referer": url + at}))
+            await asyncio.gather(*asked)
+    return took
 
 
 def settled(chrome: Chrome, asked: str = UPDATE) -> list[dict[str, float]]:
@@ -310,14 +345,6 @@ def write_live(store: Store, seconds: float) -> list[tuple[int, float]]:
 
 def crowd(chrome: Chrome, url: str, process: psutil.Process, store: Store, count: int, seconds: float) -> None:
     """The requests that an open overview sends at a beat, from so many clients, while news comes."""
-    chrome.get("about:blank")
-    chrome.execute_cdp_cmd("Page.enable", {})
-    keep = (
-        "window.sent = []; var was = window.fetch; window.fetch = function (a, b) {"
-        " if (String(a).includes('_dash-update-component') && b && b.body) sent.push(b.body);"
-        " return was.apply(this, arguments); };"
-    )
-    chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": keep})
     chrome.get(url)
     settled(chrome)
     chrome.execute_script("window.sent = []")
@@ -359,7 +386,7 @@ async def ask(url: str, bodies: Sequence[str], count: int, seconds: float) -> li
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         began, beat = time.monotonic(), datetime.now(UTC).isoformat()
-        beaten = [with_beat(body, beat).encode() for _ in range(count) for body in bodies]
+        beaten = [with_values(body, {"beat.data": beat}).encode() for _ in range(count) for body in bodies]
         await asyncio.gather(*map(one, lines, beaten))
         await asyncio.sleep(max(began + 1 - time.monotonic(), 0))
     for _, writer in lines:
@@ -367,12 +394,12 @@ async def ask(url: str, bodies: Sequence[str], count: int, seconds: float) -> li
     return took
 
 
-def with_beat(body: str, beat: str) -> str:
-    """A request as it is at another beat."""
+def with_values(body: str, values: Mapping[str, str]) -> str:
+    """A request as it is with other values of these of its inputs and state, each `id.property`."""
     whole: defaultdict[str, Any] = defaultdict(list, json.loads(body))
     for part in (*whole["inputs"], *whole["state"]):
-        if isinstance(part, dict) and part.get("id") == "beat":
-            part["value"] = beat
+        if isinstance(part, dict) and isinstance(part.get("id"), str):
+            part["value"] = values.get(f"{part['id']}.{part['property']}", part.get("value"))
     return json.dumps(whole)
 
 

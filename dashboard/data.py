@@ -65,6 +65,10 @@ class Data:
         """Begin work that asks, while the caller asks something else; such work must not begin more of it."""
         return self._beside.submit(work)
 
+    def sources(self, now: datetime) -> list[str]:
+        """The names under which articles came in: asked for once in ten minutes."""
+        return self.ask_at(floor_time(now, 600), watching.sources)
+
     def usual(self, start: datetime, series: str | None = None) -> dict[str, float]:
         """By series, or of one: its mean score in the two weeks before the day of `start`: asked for once a day."""
         end = floor_time(start, 86_400)

@@ -16,7 +16,7 @@ from dashboard.parts import age, called
 from dashboard.view import SPANS, ZONES, View, parse
 from moodwire.store import queries
 from moodwire.store.health import StageHealth, stage_health
-from moodwire.store.sources import silent_sources
+from moodwire.store.sources import failing_sources, silent_sources
 
 STALE_S = 15.0
 THEME = {
@@ -176,7 +176,7 @@ def between(view: View) -> Any:
 
 
 def _health(store: Any, at: datetime) -> list[Any]:
-    failing = [row.source for row in queries.feeds(store).itertuples() if row.failures]
+    failing = failing_sources(store)
     silent = [each.source for each in silent_sources(store) if each.source not in failing]
     last = queries.last_article(store)
     return health_line(stage_health(store), last, failing, silent, queries.deliveries(store), at)

@@ -93,6 +93,11 @@ functions.moodwireTheme = function (agGrid) {
     accentColor: "var(--accent)",
   });
 };
+// The end of a list that may go on was scrolled to: tells how long it is, and of what.
+functions.moodwireEnd = function (event, tell, page, longest) {
+  var count = event.api.getDisplayedRowCount(), seen = event.api.getLastDisplayedRowIndex();
+  if (count % page === 0 && count < longest && seen >= count - 5) tell({ count: count, search: window.location.search });
+};
 
 var last = Date.now(), STALE_MS = 75000;
 window.dash_clientside = Object.assign({}, window.dash_clientside, {

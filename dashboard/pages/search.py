@@ -9,12 +9,10 @@ from dash import ClientsideFunction, Dash, Input, Output, State, html
 from dashboard.data import Data
 from dashboard.frame import in_thread
 from dashboard.pages.series import known_series
-from dashboard.parts import called, download, empty, stories_grid, story_rows
+from dashboard.parts import called, download, empty, limit_of, long_stories_grid, story_rows
 from dashboard.view import Asked, View, parse, pretty
-from moodwire.store import watching
 from moodwire.store.find import LABELS, find, match_of
 
-SHOWN = 300  # stories
 FIELDS = ("words", "series", "source", "label")
 
 
@@ -45,7 +43,7 @@ def layout(asked: Asked, data: Data) -> Any:
             className="choices",
         ),
         html.P(empty("Loading …"), id="find-note", className="note"),
-        stories_grid("find-stories", 640),
+        long_stories_grid("find-stories", 640),
     ]
 
 
@@ -88,26 +86,28 @@ def register(app: Dash, data: Data) -> None:
         options = [option for option in known_series(data, now, view) if option["value"] != "all"]
         if view.series and view.series not in {option["value"] for option in options}:
             options.append({"value": view.series, "label": pretty(view.series, data.names)})
-        return options, data.ask_at(now, watching.sources)
+        return options, data.sources(now)
 
     @app.callback(
         Output("find-stories", "rowData"),
         Output("find-note", "children"),
         Input("beat", "data"),
         Input("where", "search"),
+        Input("find-stories", "eventData"),
     )
     @in_thread
-    def found(beat: str, search: str | None) -> Any:
+    def found(beat: str, search: str | None, end_seen: dict[str, Any] | None) -> Any:
         view, now = parse(search), datetime.fromisoformat(beat)
         begin, end = view.times(now)
-        frame = data.ask_at(now, find, view.filter, begin, end if view.between else None, SHOWN)
-        return story_rows(frame, view, now), note(view, len(frame))
+        limit = limit_of(end_seen, search)
+        frame = data.ask_at(now, find, view.filter, begin, end if view.between else None, limit)
+        return story_rows(frame, view, now), note(view, len(frame), len(frame) == limit)
 
 
-def note(view: View, count: int) -> Any:
+def note(view: View, count: int, more: bool) -> Any:
     if view.words and not match_of(view.words):
         return "Nothing to look for: write a word, and leave out with - only beside others."
     if not count:
         return f"No story fits, {view.name}. Choose a longer time above, or fewer words."
-    many = f"The newest {count} stories" if count == SHOWN else "One story" if count == 1 else f"{count} stories"
+    many = f"The newest {count} stories" if more else "One story" if count == 1 else f"{count} stories"
     return [f"{many}, {view.name} · ", download("stories", view.search())]

@@ -19,10 +19,11 @@ from dashboard.parts import (
     download,
     empty,
     graph,
+    limit_of,
+    long_stories_grid,
     number,
     picked_span,
     signed,
-    stories_grid,
     story_rows,
 )
 from dashboard.view import COMPARED, Asked, View, incident_path, parse, pretty
@@ -31,7 +32,6 @@ from moodwire.store import queries, watching
 from moodwire.store.detection import Expected, expected
 from moodwire.store.find import Filter, course, courses, find
 
-SHOWN = 300  # stories
 BEFORE = timedelta(days=1)  # what was last expected may be so old
 PREFIX = "/series/"
 
@@ -65,7 +65,7 @@ def layout(asked: Asked, data: Data) -> Any:
         graph("one-mood", f"score and number of stories of {pretty(name, data.names)} over time"),
         html.Div(id="one-incidents"),
         html.H2(["Its stories", html.Small(id="one-note")]),
-        stories_grid("one-stories", 520),
+        long_stories_grid("one-stories", 520),
     ]
 
 
@@ -116,16 +116,17 @@ def register(app: Dash, data: Data) -> None:
         Output("one-note", "children"),
         Input("beat", "data"),
         Input("where", "search"),
+        Input("one-stories", "eventData"),
         State("where", "pathname"),
     )
     @in_thread
-    def stories(beat: str, search: str | None, path: str | None) -> Any:
+    def stories(beat: str, search: str | None, end_seen: dict[str, Any] | None, path: str | None) -> Any:
         name, view, now = named(path), parse(search), datetime.fromisoformat(beat)
         begin, end = view.pick or view.times(now)
         open_end = None if view.pick is None and view.between is None else end
-        frame = data.ask_at(now, find, Filter(name), begin, open_end, SHOWN)
-        rows = story_rows(frame, view, now)
-        return rows, note(name, view, len(rows))
+        limit = limit_of(end_seen, search)
+        rows = story_rows(data.ask_at(now, find, Filter(name), begin, open_end, limit), view, now)
+        return rows, note(name, view, len(rows), len(rows) == limit)
 
     app.clientside_callback(  # type: ignore[no-untyped-call]
         ClientsideFunction("moodwire", "pick"),
@@ -159,9 +160,7 @@ def register(app: Dash, data: Data) -> None:
         of = {option["value"] for option in options}
         missing = [{"value": also, "label": pretty(also, data.names)} for also in view.also if also not in of]
         others = [option for option in [*options, *missing] if option["value"] != name]
-        names = [
-            f"source:{source}" for source in data.ask_at(now, watching.sources) if f"source:{source}" not in view.also
-        ]
+        names = [f"source:{source}" for source in data.sources(now) if f"source:{source}" not in view.also]
         sources = [{"value": source, "label": pretty(source, data.names)} for source in names]
         taken = {"all", *name.split("+")}
         single = [
@@ -251,9 +250,9 @@ def listed(incidents: pd.DataFrame, view: View) -> Any:
     )
 
 
-def note(name: str, view: View, count: int) -> list[Any]:
+def note(name: str, view: View, count: int, more: bool) -> list[Any]:
     asked = View(series=name, span=view.span, between=view.pick or view.between, zone=view.zone)
-    parts: list[Any] = [f"the newest {count}, " if count == SHOWN else f"{count}, "]
+    parts: list[Any] = [f"the newest {count}, " if more else f"{count}, "]
     if view.pick is None:
         parts.append(f"{view.name} · drag over a part of the chart for its stories · ")
     else:

@@ -50,7 +50,7 @@ def store_learnt(connection: sa.Connection, peaks: Sequence[PeakRow], expectatio
 def load_peaks(store: Store, since: datetime) -> list[PeakRow]:
     p = schema.peaks.c
     query = sa.select(p.rule, p.at, p.series, p.window_s, p.score).where(p.at >= since)
-    with store.read() as connection:
+    with store.ask() as connection:
         return [PeakRow(*row) for row in connection.execute(query)]
 
 
@@ -60,7 +60,7 @@ def firing_windows(store: Store, since: datetime) -> dict[tuple[str, str, dateti
     known = sa.select(i.incident_id).where(sa.or_(i.until.is_(None), i.until >= since))
     query = sa.select(a.record).where(a.state == "firing", a.incident_id.in_(known)).order_by(a.at)
     found: dict[tuple[str, str, datetime], int] = {}
-    with store.read() as connection:
+    with store.ask() as connection:
         for (data,) in connection.execute(query):
             alert = alert_of(data)
             found.setdefault((alert.rule, alert.series, alert.since), alert.window_s)
@@ -83,7 +83,7 @@ def fresh_stories(store: Store, since: datetime, until: datetime, fresh: timedel
     """Fresh stories seen in [since, until), in the order in which they were seen; fresh: within this of publication."""
     c, a = schema.counted.c, schema.articles.c
     query = sa.select(a.seen_at, c.series, c.start, c.label == -1).where(c.first_story)
-    with store.read() as connection:
+    with store.ask() as connection:
         return [FreshStory(*row) for row in connection.execute(_fresh(query, ["*"], since, until, fresh))]
 
 
@@ -106,7 +106,7 @@ def fresh_copies(
     """Fresh articles seen in [since, until), in that order, of the series that rules name so: `all`, `entity:*`."""
     c, a = schema.counted.c, schema.articles.c
     columns = (a.seen_at, c.series, c.start, c.story_id, a.source, c.label, c.score_e4, c.first_story)
-    with store.read() as connection:
+    with store.ask() as connection:
         rows = connection.execute(_fresh(sa.select(*columns), patterns, since, until, fresh))
         return [FreshCopy(*row) for row in rows]
 
@@ -137,7 +137,7 @@ def expected(store: Store, series: str, since: datetime, until: datetime) -> lis
         .where(e.series == series, e.at >= since, e.at < until)
         .order_by(e.at, e.rule)
     )
-    with store.read() as connection:
+    with store.ask() as connection:
         rows = connection.execute(query).all()
     return [
         Expected(rule, window_s, at, value, threshold)

@@ -107,7 +107,7 @@ def course(
         sa.func.sum(rows.c.score_e4),
         sa.func.count().filter(label == -1, rows.c.fresh),
     ).group_by("bin")  # what is counted: `queries.COUNTS`
-    with store.read() as connection:
+    with store.ask() as connection:
         return queries.filled(connection.execute(query), start, end, freq_s)
 
 

@@ -110,6 +110,6 @@ class StageHealth(NamedTuple):
 
 
 def stage_health(store: Store) -> list[StageHealth]:
-    with store.read() as connection:
+    with store.ask() as connection:
         rows = connection.execute(sa.select(schema.stages).order_by(schema.stages.c.name, schema.stages.c.instance))
         return [StageHealth(*row) for row in rows]

@@ -62,7 +62,7 @@ def days_of(store: Store, since: datetime) -> dict[str, list[Day]]:
     """By source: its days from `since` on, in order."""
     d = schema.feed_days.c
     found: defaultdict[str, list[Day]] = defaultdict(list)
-    with store.read() as connection:
+    with store.ask() as connection:
         for source, *day in connection.execute(sa.select(schema.feed_days).where(d.day >= since).order_by(d.day)):
             found[source].append(Day(*day))
     return dict(found)
@@ -79,17 +79,25 @@ def set_silences(store: Store, reasons: Mapping[str, str], now: datetime) -> Non
             )
 
 
+def failing_sources(store: Store) -> list[str]:
+    """The sources that could not be fetched when last tried, those that failed most often first."""
+    f = schema.feeds.c
+    query = sa.select(f.source).where(f.failures > 0).order_by(f.failures.desc(), f.source)
+    with store.ask() as connection:
+        return list(connection.execute(query).scalars())
+
+
 def silent_sources(store: Store) -> list[Silent]:
     """The sources that are silent now, the longest silent first."""
     f = schema.feeds.c
     query = sa.select(f.source, f.silent_since, f.silence).where(f.silent_since.is_not(None)).order_by(f.silent_since)
-    with store.read() as connection:
+    with store.ask() as connection:
         return [Silent(*row) for row in connection.execute(query)]
 
 
 def hosts_in_trouble(store: Store) -> list[Mapping[str, Any]]:
     """The rows of `hosts`."""
-    with store.read() as connection:
+    with store.ask() as connection:
         return [dict(row) for row in connection.execute(sa.select(schema.hosts)).mappings()]
 
 

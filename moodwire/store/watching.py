@@ -150,7 +150,7 @@ def scored_of(store: Store, id_: str, revision: int) -> Scored | None:
     """What was first made of an article."""
     s = schema.scores.c
     query = sa.select(s.record).where(s.id == id_, s.revision == revision).order_by(s.known_at, s.model).limit(1)
-    with store.read() as connection:
+    with store.ask() as connection:
         data = connection.execute(query).scalar()
     record = None if data is None else decode(data)
     assert record is None or isinstance(record, Scored)
@@ -166,7 +166,7 @@ def usual(store: Store, start: datetime, end: datetime, series: str | None = Non
 def begun(store: Store, series: str) -> datetime | None:
     """The first window of a series."""
     w = schema.windows.c
-    with store.read() as connection:
+    with store.ask() as connection:
         query = sa.select(w.start).where(w.series == series, w.length_s == WINDOW_S).order_by(w.start).limit(1)
         return connection.execute(query).scalar()
 
@@ -197,7 +197,7 @@ def supply(store: Store, now: datetime) -> dict[str, tuple[int, datetime]]:
         return sa.select(what).where(a.source == source, a.published_at >= now - timedelta(days=days)).scalar_subquery()
 
     query = sa.select(source, since(sa.func.count(), 1), since(sa.func.max(a.seen_at), 30))
-    with store.read() as connection:
+    with store.ask() as connection:
         return {source: (count, last) for source, count, last in connection.execute(query) if last is not None}
 
 
@@ -219,5 +219,5 @@ def score_shares(store: Store, start: datetime, end: datetime) -> pd.DataFrame:
 def sources(store: Store) -> list[str]:
     """The names under which articles came in."""
     a = schema.articles.c
-    with store.read() as connection:
+    with store.ask() as connection:
         return list(connection.execute(sa.select(queries.each(a.source).c.value)).scalars())

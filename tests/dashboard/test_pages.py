@@ -24,6 +24,7 @@ from alerts.plain import PlainWatch
 from alerts.watch import Watch
 from bench.browser import browser
 from dashboard import frame, stage
+from dashboard.parts import PAGE
 from moodwire.errors import PortInUse
 from moodwire.settings import Dashboard, Settings
 from moodwire.stage import Context
@@ -105,6 +106,27 @@ def test_updates_leave_scroll_focus_sort_and_filter_as_they_are(site: tuple[Cont
     assert chrome.execute_script(f"return {kept}") == before
     assert field.get_attribute("value") == "Xenon"
     assert chrome.execute_script(f"return {shown}.length") == 1
+    clean(chrome)
+
+
+def test_a_list_grows_where_its_end_is_scrolled_to(site: tuple[Context, str], chrome: Chrome) -> None:
+    c, url = site
+    for number in range(4, 4 + PAGE + 30):
+        add(c, number, f"Older story {number}")
+    chrome.get(f"{url}/series/all")
+    see(chrome, f"the newest {PAGE}, last 24h")
+    rows = "document.querySelector('#one-stories .ag-body-viewport')"
+    chrome.execute_script(f"{rows}.scrollTop = {rows}.scrollHeight")
+    see(chrome, f"{PAGE + 31}, last 24h")
+    last = f"Older story {3 + PAGE + 30}"
+    assert last not in chrome.find_element(By.ID, "one-stories").text
+    chrome.execute_script(f"{rows}.scrollTop = {rows}.scrollHeight")
+    see(chrome, last)
+    add(c, 2, "Story that came later")
+    see(chrome, f"{PAGE + 32}, last 24h")
+    assert last in chrome.find_element(By.ID, "one-stories").text  # what was scrolled to stays
+    chrome.find_element(By.XPATH, "//label[.='7d']").click()
+    see(chrome, f"the newest {PAGE}, last 7d")  # another time begins anew
     clean(chrome)
 
 
