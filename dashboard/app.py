@@ -8,10 +8,15 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
+import dash
+import dash_ag_grid
+import plotly
 from dash import Dash, Input, Output, State, html, set_props
+from dash.fingerprint import build_fingerprint
 from starlette.exceptions import HTTPException
 
 from dashboard import export, frame, guard, login, shared
@@ -29,9 +34,16 @@ from moodwire.store.db import Store
 log = logging.getLogger("dashboard")
 Clock = Callable[[], datetime]
 # What a page's own script will ask for is on its way while the script is still being read.
-EARLY = '<link rel="preload" href="/_dash-layout" as="fetch" crossorigin="anonymous">\n' + "".join(
-    f'<link rel="preload" href="/_dash-component-suites/{script}" as="script">\n'
-    for script in ("plotly/package_data/plotly.min.js", "dash/dcc/async-graph.js", "dash_ag_grid/async-community.js")
+EARLY = "".join(
+    f'<link rel="preload" href="/{name}" as="fetch" crossorigin="anonymous">\n'
+    for name in ("_dash-layout", "_dash-dependencies")
+)
+# What Dash would ask for once a figure or a table is to be drawn, by names that are the same in each version. Therefore
+# a browser asks again each time, and Chromium then loses what it has compiled of them: seconds, of plotly.
+DRAWING = (
+    (plotly, "package_data/plotly.min.js"),
+    (dash, "dcc/async-graph.js"),
+    (dash_ag_grid, "async-community.js"),
 )
 PAGES = (overview, series, incidents, rules, search, label, health, story)
 
@@ -44,6 +56,7 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
         title="moodwire",
         update_title="",
         assets_folder=str(Path(__file__).parent / "assets"),
+        external_scripts=[lasting(package, script) for package, script in DRAWING],
         suppress_callback_exceptions=True,  # a page's parts come with the page
         on_error=told,
     )
@@ -98,6 +111,14 @@ def build(store: Store, settings: Settings, clock: Clock) -> Dash:
         policy=guard.policy(app.csp_hashes()),
     )
     return app
+
+
+def lasting(package: ModuleType, script: str) -> str:
+    """The address of a package's script that says which version it is, so that a browser keeps it."""
+    (folder,) = package.__path__
+    changed = int((Path(folder) / script).stat().st_mtime)
+    name = build_fingerprint(script, package.__version__, changed)  # type: ignore[no-untyped-call]
+    return f"/_dash-component-suites/{package.__name__}/{name}"
 
 
 def told(error: Exception) -> None:

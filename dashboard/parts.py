@@ -44,6 +44,7 @@ def grid(
             defaultColDef={"sortable": True, "resizable": True, "suppressHeaderMenuButton": True},
             dashGridOptions={
                 "rowHeight": row,
+                "rowBuffer": 3,  # rows drawn beyond those that are seen
                 "headerHeight": 30,
                 "floatingFiltersHeight": 38,
                 "animateRows": False,

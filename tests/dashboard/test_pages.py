@@ -5,13 +5,14 @@ import io
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from urllib.request import urlopen
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 import sqlalchemy as sa
+from dash.fingerprint import check_fingerprint
 from pyarrow import parquet
 from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
 from selenium.webdriver import ActionChains, Chrome
@@ -79,6 +80,16 @@ def test_a_new_story_is_pushed_to_the_open_overview(
         see(chrome, "Story that came later")
         assert chrome.execute_script("return window.still === 1"), "the page was loaded again"
         clean(chrome)
+
+
+def test_all_scripts_are_kept_by_the_browser(site: tuple[Context, str], chrome: Chrome) -> None:
+    chrome.get(site[1])
+    until(chrome, "document.querySelector('#mood .trace') && document.querySelector('#stories .ag-row')")
+    asked = "performance.getEntriesByType('resource').map(each => each.name).filter(name => name.includes('-suites/'))"
+    scripts = chrome.execute_script(f"return {asked}")
+    assert len(scripts) > 10
+    assert not [url for url in scripts if not check_fingerprint(urlsplit(url).path)[1]]
+    assert len(set(scripts)) == len(scripts)
 
 
 def test_updates_leave_scroll_focus_sort_and_filter_as_they_are(site: tuple[Context, str], chrome: Chrome) -> None:
