@@ -172,11 +172,12 @@ def compared(courses: Sequence[tuple[str, pd.DataFrame]], revision: str, pick: T
 def heat(rows: Sequence[tuple[str, Sequence[float]]], times: Sequence[pd.Timestamp]) -> Figure:
     """Topic by time, coloured by score. rows: (topic, score of each time, NaN without stories)."""
     shown = {} if rows else {"visible": False}
+    names = [short(name) for name, _ in rows]
     cells = {
         "type": "heatmap",
         "z": [_numbers(values) for _, values in rows],
         "x": [time.isoformat() for time in times],
-        "y": [escape(name) for name, _ in rows],
+        "y": [escape(name) for name in names],
         "text": [[_sign(value) for value in values] for _, values in rows],
         "texttemplate": "%{text}",
         "textfont": {"size": 10},
@@ -189,14 +190,16 @@ def heat(rows: Sequence[tuple[str, Sequence[float]]], times: Sequence[pd.Timesta
         "hovertemplate": "%{y}, %{x|%d %b %H:%M}: %{z:+.2f}<extra></extra>",
         "showscale": False,
     }
-    return plain(
+    figure = plain(
         [cells],
         max(90, 19 * len(rows) + 40),
         uirevision="heat",
         dragmode=False,
-        yaxis={"autorange": "reversed", "fixedrange": True, "showgrid": False, "automargin": True, **shown},
+        yaxis={"autorange": "reversed", "fixedrange": True, "showgrid": False, **shown},
         xaxis={"fixedrange": True, **shown},
     )
+    figure["layout"]["margin"]["l"] = 12 + 6 * max(map(len, names), default=0)  # px, of a letter on average
+    return figure
 
 
 def shares(now: Sequence[float], before: Sequence[float]) -> Figure:

@@ -82,8 +82,9 @@ cells.Story = function (p) {
 };
 
 // The grid in the page's own colours and type, light and dark.
+var gridTheme; // one for all grids, so that its styles are made once
 functions.moodwireTheme = function (agGrid) {
-  return agGrid.themeQuartz.withParams({
+  return gridTheme = gridTheme || agGrid.themeQuartz.withParams({
     fontFamily: "inherit", fontSize: 13, headerFontSize: 12, headerFontWeight: 400,
     backgroundColor: "transparent", foregroundColor: "var(--ink)", headerBackgroundColor: "transparent",
     headerTextColor: "var(--faint)", borderColor: "var(--rule)", rowHoverColor: "var(--panel)",
