@@ -172,12 +172,13 @@ def compared(courses: Sequence[tuple[str, pd.DataFrame]], revision: str, pick: T
 def heat(rows: Sequence[tuple[str, Sequence[float]]], times: Sequence[pd.Timestamp]) -> Figure:
     """Topic by time, coloured by score. rows: (topic, score of each time, NaN without stories)."""
     shown = {} if rows else {"visible": False}
-    names = [short(name) for name, _ in rows]
+    labels = [short(name) for name, _ in rows]
+    ticks = {"tickvals": [*range(len(rows))], "ticktext": [*map(escape, labels)]}
     cells = {
         "type": "heatmap",
         "z": [_numbers(values) for _, values in rows],
         "x": [time.isoformat() for time in times],
-        "y": [escape(name) for name in names],
+        "y": [escape(name) for name, _ in rows],
         "text": [[_sign(value) for value in values] for _, values in rows],
         "texttemplate": "%{text}",
         "textfont": {"size": 10},
@@ -195,10 +196,10 @@ def heat(rows: Sequence[tuple[str, Sequence[float]]], times: Sequence[pd.Timesta
         max(90, 19 * len(rows) + 40),
         uirevision="heat",
         dragmode=False,
-        yaxis={"autorange": "reversed", "fixedrange": True, "showgrid": False, **shown},
+        yaxis={"autorange": "reversed", "fixedrange": True, "showgrid": False, **ticks, **shown},
         xaxis={"fixedrange": True, **shown},
     )
-    figure["layout"]["margin"]["l"] = 12 + 6 * max(map(len, names), default=0)  # px, of a letter on average
+    figure["layout"]["margin"]["l"] = 12 + 6 * max(map(len, labels), default=0)  # px, of a letter on average
     return figure
 
 
