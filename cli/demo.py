@@ -16,7 +16,7 @@ from rich.console import Console
 from cli import newsroom
 from cli.replay import replay_words
 from cli.stages import STAGES, Replay, now, open_store
-from cli.supervisor import Supervisor, command
+from cli.supervisor import Supervisor, command, lock
 from dashboard.stage import listen
 from moodwire.configfile import load
 from moodwire.errors import BadInput, PortInUse
@@ -153,10 +153,11 @@ def free_port(first: int) -> int:
 
 
 def _fresh(folder: Path) -> Path:
-    """An empty folder for the demo; one that is not the demo's own is left alone. Raises BadInput."""
+    """An empty folder for the demo. Raises BadInput where it is not the demo's own, AlreadyRunning where it is used."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARKER).exists():
             raise BadInput(f"{folder} is not a folder that the demo made; name another with --data")
+        lock(folder).close()
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()

@@ -11,7 +11,12 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
+
+from cli import demo as demos
 from cli.demo import free_port
+from cli.supervisor import lock
+from moodwire.errors import AlreadyRunning
 
 LIMIT_S = 150.0
 
@@ -75,3 +80,12 @@ def children(pid: int) -> list[int]:
         if f"PPid:\t{pid}\n" in status and int(folder.name) != os.getpid():
             found.append(int(folder.name))
     return found
+
+
+def test_a_second_demo_leaves_the_first_ones_folder_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / demos.MARKER).touch()
+    with lock(folder), pytest.raises(AlreadyRunning, match="already runs"):
+        demos.run(tmp_path, 28060, 0, 0, threading.Event())
+    assert {path.name for path in folder.iterdir()} == {demos.MARKER, "lock"}
