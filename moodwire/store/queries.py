@@ -512,7 +512,7 @@ def _with_entities(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _score(frame: pd.DataFrame) -> pd.Series:
-    scores: pd.Series = frame["score_sum_e4"] / frame["stories"].where(frame["stories"] > 0) / 1e4
+    scores: pd.Series = _means(frame["score_sum_e4"], frame["stories"])
     return scores.astype(float)
 
 
